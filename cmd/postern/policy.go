@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"postern/internal/policy"
+	"postern/internal/server"
+)
+
+// maxInput is the size limit of an input file in bytes.
+const maxInput = 1 << 20
+
+func (a *app) policyCommand() *cobra.Command {
+	return group("policy", "Policies in Rego: check, test, evaluate; works without a server", a.policyCheck(), a.policyTest(), a.policyEval())
+}
+
+// policyOptions takes the directory from the argument, else from the configuration where there is one, else the built-in policies.
+func (a *app) policyOptions(c *cobra.Command, args []string, replace bool) (policy.Options, error) {
+	if len(args) > 0 {
+		return policy.Options{Path: args[0], Replace: replace}, nil
+	}
+	if _, err := os.Stat(a.config); errors.Is(err, os.ErrNotExist) && !c.Flags().Changed("config") {
+		return policy.Options{}, nil
+	}
+	cfg, err := server.ReadFile(a.config)
+	if err != nil {
+		return policy.Options{}, err
+	}
+	return policy.Options{Path: cfg.Policy.Path, Replace: cfg.Policy.Replace}, nil
+}
+
+func (a *app) policyCheck() *cobra.Command {
+	var replace bool
+	c := &cobra.Command{Use: "check [DIR]", Short: "Format, compile against the input schema, run the tests, decide the samples", Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o, err := a.policyOptions(c, args, replace)
+			if err != nil {
+				return err
+			}
+			r, err := policy.Check(c.Context(), o)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				if err := printJSON(c.OutOrStdout(), r); err != nil {
+					return err
+				}
+			} else {
+				printCheck(c.OutOrStdout(), r)
+			}
+			if !r.OK() {
+				return fmt.Errorf("the policy has %d problems and would not be loaded", len(r.Problems))
+			}
+			return nil
+		}}
+	c.Flags().BoolVar(&replace, "replace", false, "DIR replaces the built-in policies instead of extending them")
+	return c
+}
+
+func printCheck(w io.Writer, r *policy.Report) {
+	for _, p := range r.Problems {
+		fmt.Fprintln(w, p)
+	}
+	passed := 0
+	for _, t := range r.Tests {
+		if t.Pass {
+			passed++
+		}
+	}
+	fmt.Fprintf(w, "%d files, %d of %d tests passed, %d samples decided, digest %s\n", len(r.Files), passed, len(r.Tests), len(r.Samples), r.Digest)
+}
+
+func (a *app) policyTest() *cobra.Command {
+	var replace bool
+	var t policy.TestOptions
+	c := &cobra.Command{Use: "test [DIR]", Short: "Run the Rego tests", Args: cobra.MaximumNArgs(1), RunE: func(c *cobra.Command, args []string) error {
+		o, err := a.policyOptions(c, args, replace)
+		if err != nil {
+			return err
+		}
+		r, err := policy.Test(c.Context(), o, t)
+		if err != nil {
+			return err
+		}
+		if a.json {
+			if err := printJSON(c.OutOrStdout(), r); err != nil {
+				return err
+			}
+		} else {
+			printTests(c.OutOrStdout(), r, t.Coverage)
+		}
+		if !r.OK() {
+			return errors.New("tests failed")
+		}
+		return nil
+	}}
+	c.Flags().BoolVar(&replace, "replace", false, "DIR replaces the built-in policies instead of extending them")
+	c.Flags().StringVar(&t.Run, "run", "", "only tests whose package and name match this regular expression")
+	c.Flags().BoolVar(&t.Coverage, "coverage", false, "say which rules no test has reached")
+	return c
+}
+
+func printTests(w io.Writer, r *policy.TestReport, coverage bool) {
+	for _, t := range r.Results {
+		state := "ok  "
+		switch {
+		case t.Skipped:
+			state = "skip"
+		case !t.Pass:
+			state = "FAIL"
+		}
+		fmt.Fprintf(w, "%s  %s.%s\n", state, t.Package, t.Name)
+		if !t.Pass && !t.Skipped {
+			fmt.Fprintf(w, "      %s:%d %s%s\n", t.File, t.Line, t.Error, t.Output)
+		}
+	}
+	if coverage {
+		fmt.Fprintf(w, "%.1f %% of the lines of rules were reached\n", r.Coverage)
+		for _, p := range r.Uncovered {
+			fmt.Fprintln(w, "  ", p)
+		}
+	}
+}
+
+func (a *app) policyEval() *cobra.Command {
+	var replace bool
+	var entry, input string
+	c := &cobra.Command{Use: "eval [DIR]", Short: "Decide an input, for example one from `decision show --json`", Args: cobra.MaximumNArgs(1),
+		Example: "  postern policy eval --entry access --input facts.json",
+		RunE: func(c *cobra.Command, args []string) error {
+			o, err := a.policyOptions(c, args, replace)
+			if err != nil {
+				return err
+			}
+			in := c.InOrStdin()
+			if input != "-" {
+				f, err := os.Open(input)
+				if err != nil {
+					return fmt.Errorf("read input: %w", err)
+				}
+				defer f.Close()
+				in = f
+			}
+			b, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+			if err != nil {
+				return fmt.Errorf("read input: %w", err)
+			}
+			if len(b) > maxInput {
+				return fmt.Errorf("input is larger than %d bytes", maxInput)
+			}
+			e, err := policy.Load(c.Context(), o)
+			if err != nil {
+				return err
+			}
+			d, err := e.Eval(c.Context(), entry, b)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return printJSON(c.OutOrStdout(), d)
+			}
+			fmt.Fprintln(c.OutOrStdout(), d.Action, d.Rule)
+			for _, r := range d.Reasons {
+				fmt.Fprintf(c.OutOrStdout(), "  %s: %s\n", r.Code, printable(r.Text))
+			}
+			return nil
+		}}
+	c.Flags().BoolVar(&replace, "replace", false, "DIR replaces the built-in policies instead of extending them")
+	c.Flags().StringVar(&entry, "entry", "access", "access or enroll")
+	c.Flags().StringVar(&input, "input", "-", "file with the input as JSON; - reads standard input")
+	return c
+}

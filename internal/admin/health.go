@@ -1,0 +1,51 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// maxSilence is how old the index may be before the process is not ready: the store is asked every second.
+const maxSilence = 10 * time.Second
+
+// health serves liveness, readiness and metrics. They are open: they tell no names.
+func (a *Admin) health(e *gin.Engine) {
+	e.GET("/healthz", func(c *gin.Context) {
+		if a.cfg.Policy.Load().Replaced() {
+			c.String(http.StatusOK, "ok\nthe built-in policies are replaced (policy.replace): their rules are not in force\n")
+			return
+		}
+		c.String(http.StatusOK, "ok\n")
+	})
+	e.GET("/readyz", func(c *gin.Context) {
+		if p := a.problems(); len(p) > 0 {
+			c.JSON(http.StatusServiceUnavailable, gin.H{"problems": p})
+			return
+		}
+		c.String(http.StatusOK, "ready\n")
+	})
+	reg := prometheus.NewRegistry()
+	gauge := func(name, help string, fn func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "postern", Name: name, Help: help}, fn))
+	}
+	gauge("registry_revision", "Revision that the index has reached.", func() float64 { return float64(a.cfg.Index.Revision()) })
+	gauge("registry_silence_seconds", "Time since the registry last answered.", func() float64 { return a.silence().Seconds() })
+	gauge("journal_dropped_decisions", "Decisions lost to overload since the start.", func() float64 { return float64(a.cfg.Journal.Dropped()) })
+	gauge("problems", "What makes the process unhealthy, by count.", func() float64 { return float64(len(a.problems())) })
+	e.GET("/metrics", gin.WrapH(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
+}
+
+func (a *Admin) silence() time.Duration { return a.cfg.Now().Sub(a.cfg.Index.Heard()) }
+
+// problems lists what is wrong, in words for an operator.
+func (a *Admin) problems() []string {
+	out := append([]string{}, a.cfg.Problems()...)
+	if s := a.silence(); s > maxSilence {
+		out = append(out, "the registry has not answered for "+s.Round(time.Second).String())
+	}
+	return out
+}

@@ -1,0 +1,64 @@
+package edge
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"postern/internal/eas"
+)
+
+// autodiscoverXML answers POX Autodiscover for the mail domains of the issuers, pointing here (MS-ASCMD, section 2.2.1.1). Other domains are not served: it
+// says so, and leads nowhere.
+func (e *Edge) autodiscoverXML(w http.ResponseWriter, r *http.Request, tenant string) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		answer(w, "", http.StatusMethodNotAllowed, "", nil)
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, eas.MaxAutodiscover+1))
+	if err != nil || len(body) > eas.MaxAutodiscover {
+		closeWith(w, http.StatusRequestEntityTooLarge)
+		return
+	}
+	const contentType = "text/xml; charset=utf-8"
+	email, err := eas.ParseAutodiscover(body)
+	if err == nil && !e.servesMail(tenant, email) {
+		err = &eas.AutodiscoverError{Reason: eas.AutodiscoverInvalidAddress}
+	}
+	if err != nil {
+		answer(w, "", http.StatusOK, contentType, eas.AutodiscoverErrorXML(err, e.now()))
+		return
+	}
+	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverXML(email, serverURL(r)))
+}
+
+// autodiscoverJSON answers the newer form, which iOS asks first.
+func (e *Edge) autodiscoverJSON(w http.ResponseWriter, r *http.Request, tenant string) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		answer(w, "", http.StatusMethodNotAllowed, "", nil)
+		return
+	}
+	const contentType = "application/json"
+	email, err := eas.ParseAutodiscoverJSON(r.URL.Path, r.URL.RawQuery)
+	if err == nil && !e.servesMail(tenant, email) {
+		err = &eas.AutodiscoverError{Reason: eas.AutodiscoverInvalidAddress}
+	}
+	if err != nil {
+		answer(w, "", http.StatusBadRequest, contentType, eas.AutodiscoverErrorJSON(err))
+		return
+	}
+	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverJSON(serverURL(r)))
+}
+
+func (e *Edge) servesMail(tenant, email string) bool {
+	_, domain, _ := strings.Cut(email, "@")
+	return e.anchors.Load().serves(tenant, domain)
+}
+
+// serverURL is this gate under the name, which is one of ours, and the port that the phone used.
+func serverURL(r *http.Request) string {
+	return (&url.URL{Scheme: "https", Host: strings.ToLower(r.Host), Path: pathEAS}).String()
+}

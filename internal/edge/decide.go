@@ -1,0 +1,112 @@
+package edge
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"postern/internal/policy"
+	"postern/internal/trust"
+)
+
+// The reason codes of faults and of requests that cannot be read; those of refusals come from the policy.
+const (
+	faultPolicy    = "policy_fault"
+	faultStale     = "registry_stale"
+	faultProfile   = "profile_not_recorded"
+	faultRedirect  = "upstream_redirect"
+	faultUpstream  = "upstream_unreachable"
+	faultTimeout   = "upstream_timeout"
+	faultChallenge = "upstream_no_challenge"
+)
+
+// verdict is what was decided about a request: allow, quarantine, deny or fault.
+type verdict struct {
+	action   trust.Action
+	decision policy.Decision
+}
+
+// fault is the verdict of no decision.
+func fault(code, text string) verdict {
+	return verdict{action: trust.Fault, decision: policy.Decision{Action: trust.Fault, Reasons: []trust.Reason{{Code: code, Text: text, Rule: "edge",
+		Remedy: "Nothing has to change on the phone: it tries again by itself. Look at the log of the edge at this time."}}}}
+}
+
+// decide asks the policy. Whatever is not a decision is a fault, and what is neither allow, quarantine nor deny is none.
+func (e *Edge) decide(ctx context.Context, engine *policy.Engine, in *policy.AccessInput, now time.Time) (v verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			v = fault(faultPolicy, fmt.Sprintf("The policy could not decide: panic: %v", p))
+		}
+	}()
+	if e.isStale(now) {
+		return fault(faultStale, fmt.Sprintf("Nothing was heard from the registry for %d seconds.", in.Snapshot.Behind))
+	}
+	d, err := engine.Access(ctx, in)
+	if err != nil {
+		e.cfg.Log.ErrorContext(ctx, "edge: the policy could not decide", "error", err)
+		v = fault(faultPolicy, "The policy could not decide: "+clip(err.Error(), 500))
+		v.decision.Policy = engine.Digest()
+		return v
+	}
+	switch d.Action {
+	case trust.Allow, trust.Quarantine, trust.Deny:
+		return verdict{action: d.Action, decision: d}
+	}
+	return fault(faultPolicy, fmt.Sprintf("The policy answered %q, which is no decision.", d.Action))
+}
+
+// record hands a verdict to the journal and returns its reference. Plain allows are counted there, and have none.
+func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string {
+	in, d := s.input, v.decision
+	out := trust.Decision{At: now, Door: "edge", Action: v.action, Reasons: d.Reasons, Policy: d.Policy, User: in.Credential.User, Device: trust.DeviceID(in.Device.ID),
+		Serial: trust.Serial(in.Certificate.Serial), ClientID: in.Claimed.DeviceID, Profile: s.profile.ID, Command: in.Request.Command, Remote: q.remote}
+	if d.ValidUntil > 0 {
+		out.ValidUntil = time.Unix(d.ValidUntil, 0).UTC()
+	}
+	if v.action == trust.Allow && len(d.Reasons) == 0 {
+		e.cfg.Journal.Record(out)
+		return ""
+	}
+	out.Reference = newReference(now)
+	input, err := json.Marshal(in)
+	if err != nil {
+		e.cfg.Log.Error("edge: facts of a decision cannot be recorded", "reference", out.Reference, "error", err)
+	}
+	out.Input = input
+	e.cfg.Journal.Record(out)
+	return out.Reference
+}
+
+// recordMalformed records a request that could not be read. Nothing of what could not be read is kept.
+func (e *Edge) recordMalformed(q *request, code string) string {
+	now := e.now()
+	ref := newReference(now)
+	e.cfg.Journal.Record(trust.Decision{Reference: ref, At: now, Door: "edge", Action: trust.Deny, User: q.credential.User, Remote: q.remote,
+		ClientID: q.eas.DeviceID.String(), Command: q.eas.Command.String(),
+		Reasons: []trust.Reason{{Code: code, Text: "The request does not have the form of Exchange ActiveSync.", Rule: "edge",
+			Remedy: "Update the mail client, or find what changes its requests on the way."}}})
+	return ref
+}
+
+// crockford is the alphabet of references: no I, L, O and U, so that nobody misreads one.
+const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// epoch is where the time in references begins; its 30 bits of seconds last until 2058.
+const epoch = 1735689600
+
+// newReference returns 12 characters: six of the time, so that references sort by it, and six that cannot be guessed.
+func newReference(now time.Time) string {
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // crypto/rand.Read never fails: it ends the process instead
+	n := uint64(max(0, now.Unix()-epoch))&(1<<30-1)<<30 | uint64(binary.BigEndian.Uint32(random[:]))>>2
+	var text [12]byte
+	for i := len(text) - 1; i >= 0; i-- {
+		text[i] = crockford[n&31]
+		n >>= 5
+	}
+	return string(text[:])
+}

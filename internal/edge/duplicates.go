@@ -1,0 +1,83 @@
+package edge
+
+import (
+	"cmp"
+	"slices"
+
+	"postern/internal/policy"
+	"postern/internal/trust"
+)
+
+// duplicates says where else the claimed DeviceId and the certificate's device are in use.
+func (e *Edge) duplicates(in *policy.AccessInput, tenant string, device trust.Device) {
+	if in.Claimed.DeviceID == "" {
+		return
+	}
+	if id := e.managedUnder(in, tenant); id != "" {
+		in.Duplicate.DeviceIDManaged, in.Duplicate.ManagedDevice = true, string(id)
+	}
+	if in.Certificate.Device != "" {
+		e.otherDeviceID(in, device.ID)
+	}
+}
+
+// managedUnder returns the managed device whose DeviceId the request claims: its MDM reports it, an administrator linked it, or a mail profile under it
+// came with one of the device's certificates that still counts. Where several do (two people typed the same, or somebody copied it), the device that
+// proves itself on this connection is the one: a copy of its DeviceId must not lock a phone out.
+func (e *Edge) managedUnder(in *policy.AccessInput, tenant string) trust.DeviceID {
+	var all []trust.DeviceID
+	for _, d := range e.cfg.Index.DevicesByEAS(in.Claimed.DeviceID) {
+		if d.Issuer == tenant && isManaged(d) {
+			all = append(all, d.ID)
+		}
+	}
+	for _, p := range e.cfg.Index.ProfilesOfClient(in.Claimed.DeviceID) {
+		if p.Tenant != tenant || p.Device == "" || !p.Linked && !e.counts(p) {
+			continue
+		}
+		if d, ok := e.cfg.Index.Device(p.Device); ok && isManaged(d) {
+			all = append(all, d.ID)
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return ""
+	case slices.Contains(all, trust.DeviceID(in.Certificate.Device)):
+		return trust.DeviceID(in.Certificate.Device)
+	}
+	return all[0]
+}
+
+// counts reports whether the certificate that a mail profile came with is one of its device and neither held nor revoked.
+func (e *Edge) counts(p trust.MailProfile) bool {
+	c, ok := e.cfg.Index.Certificate(p.Tenant, p.Serial)
+	return ok && p.Serial != "" && c.Device == p.Device && (c.Status == trust.Good || c.Status == trust.Superseded)
+}
+
+// otherDeviceID finds the DeviceId that stands against the claimed one: of the same client family on the certificate's device. Of several, the one most
+// recently seen among those that were there first decides, because each of them has to have fallen silent before a newcomer takes the place.
+func (e *Edge) otherDeviceID(in *policy.AccessInput, device trust.DeviceID) {
+	others := e.cfg.Index.ProfilesOfDevice(device)
+	full := len(others) >= maxProfiles && !in.Profile.Known
+	others = slices.DeleteFunc(others, func(p trust.MailProfile) bool {
+		// Beyond the limit a newcomer stands against every client, so that nobody gains by inventing families.
+		return p.Protocol != protocolEAS || p.Serial == "" || p.ClientID == in.Claimed.DeviceID || p.Family != in.Claimed.Family && !full
+	})
+	if len(others) == 0 {
+		return
+	}
+	first := func(p trust.MailProfile) bool {
+		return !in.Profile.Known || cmp.Or(cmp.Compare(p.FirstSeen.Unix(), in.Profile.FirstSeen), cmp.Compare(p.ClientID, in.Claimed.DeviceID)) < 0
+	}
+	worst := slices.MaxFunc(others, func(a, b trust.MailProfile) int {
+		if first(a) != first(b) {
+			if first(a) {
+				return 1
+			}
+			return -1
+		}
+		return a.LastSeen.Compare(b.LastSeen)
+	})
+	in.Duplicate.OtherDeviceID = worst.ClientID
+	in.Duplicate.OtherLastSeen, in.Duplicate.OtherFirstSeen = policy.Seconds(worst.LastSeen), policy.Seconds(worst.FirstSeen)
+}

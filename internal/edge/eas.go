@@ -1,0 +1,137 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"postern/internal/eas"
+	"postern/internal/policy"
+	"postern/internal/trust"
+)
+
+// serveEAS takes one request of Exchange ActiveSync from its form to its answer.
+func (e *Edge) serveEAS(w http.ResponseWriter, r *http.Request, q *request) {
+	if bad := e.read(q, r); bad != nil {
+		e.malformed(w, q, bad)
+		return
+	}
+	if q.class == classDiscovery {
+		e.serveDiscovery(w, r, q)
+		return
+	}
+	e.serveCommand(w, r, q)
+}
+
+// serveCommand decides about a command and lets it through or refuses it.
+func (e *Edge) serveCommand(w http.ResponseWriter, r *http.Request, q *request) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	f := &flight{request: q, cancel: cancel}
+	defer e.flights.leave(f)
+	s, v := e.admit(ctx, f)
+	ref := e.record(q, s, v, e.now())
+	if v.action != trust.Allow {
+		e.refuse(w, q, ref, v)
+		return
+	}
+	e.forward(w, r.WithContext(ctx), f, s)
+}
+
+// admit looks a command's facts up, records what it shows, and decides.
+func (e *Edge) admit(ctx context.Context, f *flight) (situation, verdict) {
+	now := e.now()
+	if s := e.situation(f.request, now); !e.isStale(now) {
+		if err := e.remember(ctx, s, now); err != nil {
+			e.cfg.Log.ErrorContext(ctx, "edge: mail profile cannot be recorded", "error", err)
+			return s, fault(faultProfile, "The mail profile could not be recorded before the decision.")
+		}
+	}
+	rev := e.cfg.Index.Revision()
+	s, v := e.judge(ctx, f, now)
+	if v.action == trust.Allow && e.cfg.Index.Revision() != rev {
+		// Something changed between looking and being findable; every later change finds the flight.
+		s, v = e.judge(ctx, f, now)
+	}
+	return s, v
+}
+
+// judge decides on the facts of this moment, and keeps an allowed command findable under them.
+func (e *Edge) judge(ctx context.Context, f *flight, now time.Time) (situation, verdict) {
+	engine := e.cfg.Policy.Load()
+	s := e.situation(f.request, now)
+	v := e.decide(ctx, engine, s.input, now)
+	if v.action == trust.Allow {
+		e.flights.enter(f, s.input, engine, v.decision)
+	}
+	return s, v
+}
+
+// reconsider decides about a command in flight again, and ends it where it is no longer allowed.
+func (e *Edge) reconsider(ctx context.Context, f *flight) {
+	now := e.now()
+	s, v := e.judge(ctx, f, now)
+	if v.action == trust.Allow {
+		return
+	}
+	ref := e.record(f.request, s, v, now)
+	e.cfg.Log.InfoContext(ctx, "edge: command in flight is ended", "command", s.input.Request.Command, "device", s.input.Device.ID, "action", string(v.action), "reference", ref)
+	f.cancel(&ended{verdict: v, reference: ref})
+}
+
+// ended is why a command in flight is cancelled: it was decided again.
+type ended struct {
+	verdict   verdict
+	reference string
+}
+
+func (e *ended) Error() string { return "no longer allowed: " + e.reference }
+
+// errDraining is why a command in flight is cancelled when the edge stops.
+var errDraining = errors.New("the edge is being stopped")
+
+// refuse answers a verdict that is not allow. Quarantine has no mailbox of its own here: it is refused like deny.
+func (e *Edge) refuse(w http.ResponseWriter, q *request, ref string, v verdict) {
+	if v.action == trust.Fault {
+		w.Header().Set("Retry-After", retryAfter)
+		answer(w, ref, http.StatusServiceUnavailable, "", nil)
+		return
+	}
+	status, contentType, body := eas.Refusal(q.eas.Command, q.eas.Version, eas.StatusDeviceIsBlockedForThisUser)
+	answer(w, ref, status, contentType, body)
+}
+
+// answer writes a whole answer of the edge's own.
+func answer(w http.ResponseWriter, ref string, status int, contentType string, body []byte) {
+	h := w.Header()
+	if ref != "" {
+		h.Set("X-Postern-Reference", ref)
+	}
+	if contentType != "" {
+		h.Set("Content-Type", contentType)
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that is gone needs no answer
+}
+
+// failed records a fault of the upstream and answers it.
+func (e *Edge) failed(w http.ResponseWriter, q *request, s situation, code, text string) {
+	v := fault(code, text)
+	e.refuse(w, q, e.record(q, s, v, e.now()), v)
+}
+
+// until returns when an allowed command has to be decided again by the clock alone; the zero time for never.
+func until(in *policy.AccessInput, d policy.Decision) time.Time {
+	end := d.ValidUntil
+	if in.Certificate.NotAfter > 0 && (end == 0 || in.Certificate.NotAfter < end) {
+		end = in.Certificate.NotAfter
+	}
+	if end == 0 {
+		return time.Time{}
+	}
+	return time.Unix(end, 0)
+}

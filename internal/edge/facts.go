@@ -1,0 +1,122 @@
+package edge
+
+import (
+	"strings"
+	"time"
+
+	"postern/internal/eas"
+	"postern/internal/oauth"
+	"postern/internal/policy"
+	"postern/internal/trust"
+)
+
+// protocolEAS is the protocol of requests and of mail profiles.
+const protocolEAS = "eas"
+
+// situation is a request beside what the registry knows of it at one moment.
+type situation struct {
+	input   *policy.AccessInput
+	profile trust.MailProfile // the profile it belongs to: its key always, the rest where Known
+	managed bool              // the device, however it was found, is managed and active
+	proved  bool              // a good certificate came with it
+	certUse bool              // that certificate has not been used before
+}
+
+// situation computes the facts of a request. It reads the index only.
+func (e *Edge) situation(q *request, now time.Time) situation {
+	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed"}
+	in.Claimed = policy.ClaimedFacts{DeviceID: q.eas.DeviceID.String(), DeviceType: strings.ToLower(q.eas.DeviceType), UserAgent: q.userAgent,
+		Family: q.client.Family, Platform: q.client.Platform, Model: q.client.Model}
+	in.Certificate = e.certificate(q.conn, q.tenant, now)
+	tenant := e.tenant(q, in)
+	in.Request = policy.RequestFacts{Class: q.class, Protocol: protocolEAS, Tenant: tenant, Host: q.host, Method: q.method,
+		Command: strings.ToLower(q.eas.Command.String()), Version: int(q.eas.Version), SourceIP: q.remote}
+	in.Snapshot.Behind = int64(e.behind(now) / time.Second)
+
+	s := situation{input: in}
+	if c := in.Certificate; c.Problem == "" && (c.Status == string(trust.Good) || c.Status == string(trust.Superseded)) {
+		in.Assurance, s.proved = "certificate", true
+		known, _ := e.cfg.Index.Certificate(c.Issuer, trust.Serial(c.Serial))
+		s.certUse = known.FirstUsed.IsZero()
+	}
+	s.profile = trust.MailProfile{Tenant: tenant, Protocol: protocolEAS, ClientID: in.Claimed.DeviceID, User: in.Credential.User, Credential: in.Credential.Kind}
+	device, found := e.device(in, s.profile)
+	if found {
+		e.ownerFacts(in, device)
+		s.managed = isManaged(device)
+		if in.Owner.Names[s.profile.User] {
+			// Alias, UPN and address of one mailbox are one user, and one profile.
+			s.profile.User = in.Owner.Mail
+		}
+	}
+	if in.Credential.Kind == string(oauth.KindBearer) && in.Credential.Problem == "" && q.class == classCommand && !q.named && (in.Credential.OID == "" || in.Credential.OID != in.Owner.OID) {
+		// Nobody can tell whose this token is; a User parameter is no evidence.
+		in.Credential.Problem = oauth.CodeUnreadable
+	}
+	if known, ok := e.cfg.Index.Profile(s.profile.Key()); ok {
+		s.profile = known
+		in.Profile = policy.ProfileFacts{Known: true, ID: known.ID, FirstSeen: policy.Seconds(known.FirstSeen), Certificate: string(known.Serial), Linked: known.Linked && known.Device == device.ID}
+	}
+	e.duplicates(in, tenant, device)
+	return s
+}
+
+// tenant returns the issuer whose gate a request is at: that of the host, of the certificate, or of the user's mail domain.
+func (e *Edge) tenant(q *request, in *policy.AccessInput) string {
+	if q.tenant != "" {
+		return q.tenant
+	}
+	if in.Certificate.Issuer != "" {
+		return in.Certificate.Issuer
+	}
+	_, domain, _ := strings.Cut(in.Credential.User, "@")
+	return e.anchors.Load().issuerOfDomain(domain)
+}
+
+// device returns the device that the request is about: that of a certificate of ours, whatever its standing; without one the device that an administrator
+// linked, or for which its MDM reports the DeviceId.
+func (e *Edge) device(in *policy.AccessInput, own trust.MailProfile) (trust.Device, bool) {
+	if in.Certificate.Status != "none" {
+		return e.cfg.Index.Device(trust.DeviceID(in.Certificate.Device))
+	}
+	if in.Claimed.DeviceID == "" {
+		return trust.Device{}, false
+	}
+	var linked trust.DeviceID
+	for _, p := range e.cfg.Index.ProfilesOfClient(in.Claimed.DeviceID) {
+		// The same user's link comes before another's on the same phone.
+		if p.Linked && p.Tenant == own.Tenant && (linked == "" || p.User == own.User) {
+			linked = p.Device
+		}
+	}
+	if linked != "" {
+		return e.cfg.Index.Device(linked)
+	}
+	var found trust.Device
+	for _, d := range e.cfg.Index.DevicesByEAS(in.Claimed.DeviceID) {
+		if d.Issuer == own.Tenant && (found.ID == "" || !isManaged(found) && isManaged(d)) {
+			found = d
+		}
+	}
+	return found, found.ID != ""
+}
+
+// ownerFacts fills in the device and its owner.
+func (e *Edge) ownerFacts(in *policy.AccessInput, d trust.Device) {
+	in.Device = policy.FactsOfDevice(d)
+	in.Device.EASDeviceID = canonical(d.EASDeviceID)
+	if owner, ok := e.cfg.Index.Owner(d.Owner); ok {
+		in.Owner = policy.FactsOfOwner(owner)
+	}
+}
+
+// isManaged reports whether a device is what a managed profile may be on.
+func isManaged(d trust.Device) bool { return d.Managed && d.State == trust.Active }
+
+// canonical gives a DeviceId as an MDM reports it in the form that requests are compared in.
+func canonical(reported string) string {
+	if id, err := eas.ParseDeviceID(reported); err == nil {
+		return id.String()
+	}
+	return strings.ToLower(reported)
+}

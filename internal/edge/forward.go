@@ -1,0 +1,170 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// errTimeout is why a command is cancelled that the upstream does not begin to answer.
+var errTimeout = errors.New("the upstream did not answer in time")
+
+// forward streams an allowed command to the upstream and its answer to the phone, byte for byte. r's context ends the exchange: when the phone goes away,
+// when the command is no longer allowed, or when the edge stops.
+func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight, s situation) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	limit := newDeadline(timeoutFor(f.request.eas.Command), func() { cancel(errTimeout) })
+	defer limit.stop()
+	out := e.upstream.request(ctx, r.Method, r.URL.EscapedPath(), r.URL.RawQuery)
+	out.Header = r.Header
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header["User-Agent"] = nil
+	}
+	out.ContentLength = r.ContentLength
+	if r.ContentLength != 0 {
+		out.Body = &progress{ReadCloser: r.Body, limit: limit}
+	}
+	resp, err := e.upstream.send(out)
+	if err != nil {
+		e.unanswered(ctx, w, r, f, s, err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }() // an answer that was not read to its end is of no use to anybody
+	limit.stop()
+	if leadsAway(resp.StatusCode) {
+		e.cfg.Log.WarnContext(ctx, "edge: upstream tried to redirect", "status", resp.StatusCode, "to", targetHost(resp.Header))
+		e.failed(w, f.request, s, faultRedirect, fmt.Sprintf("The upstream answered with %d, which would lead the phone around the gate.", resp.StatusCode))
+		return
+	}
+	e.flights.begun(f)
+	copyHeader(w.Header(), resp.Header)
+	w.WriteHeader(resp.StatusCode)
+	if err := stream(w, resp.Body); err != nil {
+		// The phone must not take a part for the whole.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// unanswered answers for an upstream that did not: with the refusal if the command was ended for that, with a fault otherwise.
+func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flight, s situation, err error) {
+	cause := context.Cause(ctx)
+	var end *ended
+	switch {
+	case errors.As(cause, &end):
+		e.refuse(w, f.request, end.reference, end.verdict)
+	case errors.Is(cause, errDraining):
+		// No fault, and nothing to look up: the phone comes back, perhaps to another node.
+		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Connection", "close")
+		answer(w, "", http.StatusServiceUnavailable, "", nil)
+	case errors.Is(cause, errTimeout):
+		e.failed(w, f.request, s, faultTimeout, "The upstream did not answer in time.")
+	case r.Context().Err() != nil:
+		// The phone has gone.
+	default:
+		e.cfg.Log.WarnContext(ctx, "edge: upstream cannot be reached", "error", err)
+		e.failed(w, f.request, s, faultUpstream, "The upstream could not be reached, or broke the connection before it answered. The command was not repeated.")
+	}
+}
+
+// stream copies an answer, and hands on each part as it comes.
+func stream(w http.ResponseWriter, body io.Reader) error {
+	flusher := http.NewResponseController(w)
+	if err := flusher.Flush(); err != nil {
+		return err
+	}
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := body.Read(buf[:])
+		if n > 0 {
+			if _, werr := w.Write(buf[:n]); werr != nil {
+				return werr
+			}
+			if werr := flusher.Flush(); werr != nil {
+				return werr
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// buffers are taken only while an answer streams: a phone that waits holds none.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// deadline is a timer that is set back while a request body is still on its way.
+type deadline struct {
+	limit time.Duration
+	mu    sync.Mutex
+	timer *time.Timer // nil once it was stopped
+}
+
+func newDeadline(limit time.Duration, do func()) *deadline {
+	return &deadline{limit: limit, timer: time.AfterFunc(limit, do)}
+}
+
+func (d *deadline) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}
+
+// more sets the timer back unless it was stopped or has gone off.
+func (d *deadline) more() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil && d.timer.Stop() {
+		d.timer.Reset(d.limit)
+	}
+}
+
+// progress is a request body that sets the deadline back with every part.
+type progress struct {
+	io.ReadCloser
+	limit *deadline
+}
+
+// Read implements io.Reader.
+func (p *progress) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	p.limit.more()
+	return n, err
+}
+
+// targetHost returns where a redirect leads, without path and query.
+func targetHost(h http.Header) string {
+	for _, name := range []string{"X-Ms-Location", "Location"} {
+		if u, err := url.Parse(h.Get(name)); err == nil && u.Host != "" {
+			return u.Host
+		}
+	}
+	return ""
+}
+
+// drain ends the commands that wait for an answer, spread over the time given, so that the phones do not come back all at once.
+func (e *Edge) drain(over time.Duration) {
+	waiting := e.flights.waiting()
+	began := time.Now()
+	for i, f := range waiting {
+		c := f.request.eas.Command
+		if timeoutFor(c) != longPollTimeout {
+			continue // short: it ends by itself
+		}
+		time.Sleep(time.Until(began.Add(over * time.Duration(i) / time.Duration(len(waiting)))))
+		f.cancel(errDraining)
+	}
+}

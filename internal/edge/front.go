@@ -1,0 +1,120 @@
+package edge
+
+import (
+	"net"
+	"net/http"
+	"strings"
+
+	"postern/internal/eas"
+)
+
+// The paths, of which nothing but the letter case may differ: no cleaning, no redirect, no escapes.
+const (
+	pathEAS              = "/Microsoft-Server-ActiveSync"
+	pathAutodiscoverXML  = "/autodiscover/autodiscover.xml"
+	pathAutodiscoverJSON = "/autodiscover/autodiscover.json"
+)
+
+// serve is the front: it refuses what is not for this gate or not in one way readable, removes what a client must not say, and hands on.
+func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
+	host := hostName(r.Host)
+	tenant, ours := e.cfg.Hosts[host]
+	if !ours {
+		// RFC 9110, section 15.5.20.
+		closeWith(w, http.StatusMisdirectedRequest)
+		return
+	}
+	if r.RequestURI == "" || r.RequestURI[0] != '/' && !strings.HasPrefix(strings.ToLower(r.RequestURI), "https://") {
+		closeWith(w, http.StatusBadRequest)
+		return
+	}
+	conn, ok := r.Context().Value(connectionKey{}).(*connection)
+	if !ok {
+		conn = newConnection(r.TLS)
+	}
+	conflict := framingConflict(r.Header)
+	cleanHeader(r.Header)
+	path := r.URL.EscapedPath()
+	switch {
+	case strings.EqualFold(path, pathEAS):
+		e.serveEAS(w, r, &request{host: host, tenant: tenant, conn: conn, remote: remoteIP(r.RemoteAddr), conflict: conflict})
+	case conflict:
+		closeWith(w, http.StatusBadRequest)
+	case strings.EqualFold(path, pathAutodiscoverXML):
+		e.autodiscoverXML(w, r, tenant)
+	case strings.EqualFold(path, pathAutodiscoverJSON) || strings.HasPrefix(strings.ToLower(path), pathAutodiscoverJSON+"/v1.0/"):
+		e.autodiscoverJSON(w, r, tenant)
+	default:
+		answer(w, "", http.StatusNotFound, "", nil)
+	}
+}
+
+// closeWith answers a bare status and ends the connection: what comes after a request that could not be understood is not looked at.
+func closeWith(w http.ResponseWriter, status int) {
+	w.Header().Set("Connection", "close")
+	answer(w, "", status, "", nil)
+}
+
+// framingConflict reports whether a request's framing or credentials could be understood in two ways (RFC 9112, section 6.3).
+func framingConflict(h http.Header) bool {
+	if len(h.Values(framingHeader)) > 0 || len(h.Values("Content-Length")) > 1 {
+		return true
+	}
+	// A Connection header that names what belongs to the request would have the next hop see another request than this one (RFC 9110, section 7.6.1).
+	for _, v := range h.Values("Connection") {
+		for name := range strings.SplitSeq(v, ",") {
+			switch strings.ToLower(strings.TrimSpace(name)) {
+			case "", "close", "keep-alive", "te", "upgrade", "http2-settings", "proxy-connection":
+			default:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Headers that end here. The first are of this hop (RFC 9110, section 7.6.1); the next claim what only a proxy before us could know; the last would
+// let an upstream or our own transport treat a command as something else.
+var droppedHeaders = []string{
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Expect",
+	"Forwarded", "Via", "True-Client-Ip", "Client-Ip", "Cf-Connecting-Ip", "Max-Forwards", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Remote-User", "Remote-User",
+	"Idempotency-Key", "X-Idempotency-Key", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
+}
+
+var droppedPrefixes = []string{"X-Forwarded-", "X-Postern-", "X-Original-", "X-Rewrite-", "X-Client-Cert", "X-Ssl-", "X-Arr-", "X-Mobileiron-"}
+
+// cleanHeader removes what a client must not say, before anything is read: what the edge decides about is what the upstream gets.
+func cleanHeader(h http.Header) {
+	for _, name := range droppedHeaders {
+		delete(h, name)
+	}
+	for name := range h {
+		for _, prefix := range droppedPrefixes {
+			// Names that net/http does not canonicalise, such as those with a blank, have no place in HTTP and do not come so far.
+			if len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) {
+				delete(h, name)
+			}
+		}
+	}
+}
+
+func remoteIP(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	return host
+}
+
+// malformed answers a request that cannot be read, in the words of the protocol where it has some, and records that.
+func (e *Edge) malformed(w http.ResponseWriter, q *request, bad *eas.RequestError) {
+	ref := e.recordMalformed(q, bad.Reason)
+	status, contentType, body := eas.Refusal(q.eas.Command, q.eas.Version, bad.Status)
+	if status != http.StatusOK {
+		status = bad.HTTPStatus
+	}
+	if q.conflict {
+		w.Header().Set("Connection", "close")
+	}
+	answer(w, ref, status, contentType, body)
+}

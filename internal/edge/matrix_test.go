@@ -1,0 +1,395 @@
+package edge_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/registry"
+	"postern/internal/trust"
+)
+
+// The answers that a phone can get.
+const (
+	mail     = "mail"       // 200 and what the upstream said
+	blocked  = "status 129" // 200 and the command's own Status
+	http403  = "http 403"   // for protocols and commands without Status
+	later    = "http 503"
+	signIn   = "http 401"
+	theirs   = "Apl9F2K1"
+	aliceEAS = "APPLF2LX"
+)
+
+// situation is what a test sets up: a phone's certificate or none, and what it sends.
+type situation struct {
+	cert *tls.Certificate
+	call call
+}
+
+// TestMatrix is the decision matrix: what was set up, what the phone sees, and the reason that the help desk finds.
+func TestMatrix(t *testing.T) {
+	tests := []struct {
+		name   string
+		setup  func(*world) situation
+		phone  string
+		reason string // empty: none; the first that has to be among them
+	}{
+		{"managed phone", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, mail, ""},
+		{"managed phone, DeviceId as the MDM reports it, in another case", func(w *world) situation {
+			_, c := w.managed(alice, strings.ToLower(aliceEAS))
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, mail, ""},
+		{"managed phone, another DeviceId than the MDM reports", func(w *world) situation {
+			_, c := w.managed(alice, "APPLOTHER")
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "device_id_mismatch"},
+		{"UPN instead of address", func(w *world) situation {
+			d := w.addDevice(trust.Owner{Mail: alice, UPN: "alice.smith@contoso.com"}, "")
+			c := w.enrol(d, leaf{}, nil)
+			return situation{&c, command("FolderSync", "Alice.Smith@contoso.com", aliceEAS)}
+		}, mail, ""},
+		{"domain and account name, bare User parameter", func(w *world) situation {
+			d := w.addDevice(trust.Owner{Mail: alice, SAM: `contoso\asmith`}, "")
+			c := w.enrol(d, leaf{}, nil)
+			k := command("FolderSync", "asmith", aliceEAS)
+			k.auth = basic(`CONTOSO\asmith`)
+			return situation{&c, k}
+		}, mail, ""},
+		{"shared mailbox that was delegated", func(w *world) situation {
+			d := w.addDevice(trust.Owner{Mail: alice, Delegations: []string{"info@contoso.com"}}, "")
+			c := w.enrol(d, leaf{}, nil)
+			k := command("FolderSync", "info@contoso.com", aliceEAS)
+			k.auth = bearer(map[string]any{"upn": alice})
+			return situation{&c, k}
+		}, mail, ""},
+		{"another user by password", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			return situation{&c, command("FolderSync", bob, aliceEAS)}
+		}, blocked, "owner_mismatch"},
+		{"another user by token", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			k := command("FolderSync", alice, aliceEAS)
+			k.auth = bearer(map[string]any{"upn": bob})
+			return situation{&c, k}
+		}, blocked, "owner_mismatch"},
+		{"User parameter of another", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			k := command("FolderSync", bob, aliceEAS)
+			k.auth = basic(alice)
+			return situation{&c, k}
+		}, blocked, "owner_mismatch"},
+		{"token of the owner", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			k := command("FolderSync", alice, aliceEAS)
+			k.auth = bearer(map[string]any{"upn": alice, "oid": "o-1", "aud": "https://outlook.office365.com/"})
+			return situation{&c, k}
+		}, mail, ""},
+		{"token that names nobody", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			k := command("FolderSync", alice, aliceEAS)
+			k.auth = "Bearer EwBAAul3BAAU"
+			return situation{&c, k}
+		}, blocked, "unreadable_credentials"},
+		{"token that names the owner's object alone", func(w *world) situation {
+			d := w.addDevice(trust.Owner{Mail: alice, OID: "o-1"}, "")
+			c := w.enrol(d, leaf{}, nil)
+			k := command("FolderSync", alice, aliceEAS)
+			k.auth = bearer(map[string]any{"oid": "O-1"})
+			return situation{&c, k}
+		}, mail, ""},
+		{"token of an application", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			k := command("FolderSync", alice, aliceEAS)
+			k.auth = bearer(map[string]any{"upn": alice, "idtyp": "app"})
+			return situation{&c, k}
+		}, blocked, "app_only_credential"},
+		{"NTLM", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			k := command("FolderSync", alice, aliceEAS)
+			k.auth = "NTLM TlRMTVNTUAAB"
+			return situation{&c, k}
+		}, blocked, "unreadable_credentials"},
+		{"no certificate, unknown DeviceId", func(w *world) situation {
+			return situation{nil, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "unmanaged_device"},
+		{"no certificate, protocol 12.1", func(w *world) situation {
+			k := command("FolderSync", alice, aliceEAS)
+			k.version = "12.1"
+			return situation{nil, k}
+		}, http403, "unmanaged_device"},
+		{"no certificate, a command without WBXML", func(w *world) situation {
+			return situation{nil, command("GetAttachment", alice, aliceEAS)}
+		}, http403, "no_certificate"},
+		{"no certificate, the DeviceId of a managed phone by its MDM", func(w *world) situation {
+			w.managed(alice, aliceEAS)
+			return situation{nil, command("FolderSync", alice, strings.ToLower(aliceEAS))}
+		}, blocked, "duplicate_profile_without_certificate"},
+		{"no certificate, the DeviceId of a managed mail profile", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
+			return situation{nil, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "duplicate_profile_without_certificate"},
+		{"no certificate, the DeviceId of a managed mail profile in hexadecimal", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
+			return situation{nil, command("FolderSync", alice, strings.ToUpper(hex.EncodeToString([]byte(aliceEAS))))}
+		}, blocked, "duplicate_profile_without_certificate"},
+		{"second DeviceId of the same client on one certificate", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
+			return situation{&c, command("FolderSync", alice, theirs)}
+		}, blocked, "duplicate_profile_second_device_id"},
+		{"second DeviceId, the first again", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
+			w.do(w.phone(&c, false), command("FolderSync", alice, theirs))
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, mail, ""},
+		{"second DeviceId, the one that the MDM reports", func(w *world) situation {
+			d, c := w.managed(alice, "")
+			_ = d
+			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
+			k := command("FolderSync", alice, theirs)
+			k.agent = "SAMSUNG-SM-N900V/101.40302"
+			return situation{&c, k}
+		}, mail, ""},
+		{"second DeviceId after the first fell silent, as after a wipe", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
+			w.clock.advance(15 * 24 * time.Hour)
+			w.sync()
+			time.Sleep(1200 * time.Millisecond) // until the index has heard from the registry at the new time
+			return situation{&c, command("FolderSync", alice, theirs)}
+		}, mail, ""},
+		{"two mailboxes of one owner on one phone", func(w *world) situation {
+			d := w.addDevice(trust.Owner{Mail: alice, Proxies: []string{"a.smith@contoso.com"}}, "")
+			c := w.enrol(d, leaf{}, nil)
+			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
+			return situation{&c, command("FolderSync", "a.smith@contoso.com", aliceEAS)}
+		}, mail, ""},
+		{"the DeviceId of one phone copied by another managed one: the owner", func(w *world) situation {
+			_, c := w.managed(alice, aliceEAS)
+			_, thief := w.managed(bob, "")
+			w.do(w.phone(&thief, false), command("FolderSync", bob, aliceEAS))
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, mail, ""},
+		{"the DeviceId of one phone copied by another managed one: the copy", func(w *world) situation {
+			_, c := w.managed(alice, aliceEAS)
+			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
+			_, thief := w.managed(bob, "BOBSPHONE")
+			return situation{&thief, command("FolderSync", bob, aliceEAS)}
+		}, blocked, "device_id_mismatch"},
+		{"revoked", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			_, err := w.reg.Revoke(context.Background(), root, "contoso", serialOf(c), trust.KeyCompromise, "")
+			must(w.t, err)
+			w.sync()
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "certificate_revoked"},
+		{"held", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			_, err := w.reg.Hold(context.Background(), root, "contoso", serialOf(c), "")
+			must(w.t, err)
+			w.sync()
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "certificate_held"},
+		{"released", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			_, err := w.reg.Hold(context.Background(), root, "contoso", serialOf(c), "")
+			must(w.t, err)
+			_, err = w.reg.Release(context.Background(), root, "contoso", serialOf(c), "")
+			must(w.t, err)
+			w.sync()
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, mail, ""},
+		{"blocked device", func(w *world) situation {
+			d, c := w.managed(alice, "")
+			_, err := w.reg.SetDeviceState(context.Background(), root, d.ID, trust.Blocked, "")
+			must(w.t, err)
+			w.sync()
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "device_blocked"},
+		{"retired device", func(w *world) situation {
+			d, c := w.managed(alice, "")
+			_, err := w.reg.RetireDevice(context.Background(), root, d.ID, "")
+			must(w.t, err)
+			w.sync()
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "device_retired"},
+		{"superseded, in the grace", func(w *world) situation {
+			d, c := w.managed(alice, "")
+			newer := w.enrol(d, leaf{}, &c)
+			w.do(w.phone(&newer, false), command("FolderSync", alice, aliceEAS))
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, mail, ""},
+		{"superseded, after the grace", func(w *world) situation {
+			d, c := w.managed(alice, "")
+			newer := w.enrol(d, leaf{}, &c)
+			w.do(w.phone(&newer, false), command("FolderSync", alice, aliceEAS))
+			w.eventually(func() bool {
+				known, _ := w.index.Certificate("contoso", serialOf(newer))
+				return !known.FirstUsed.IsZero()
+			})
+			w.clock.advance(73 * time.Hour)
+			time.Sleep(1200 * time.Millisecond)
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "certificate_superseded"},
+		{"expired", func(w *world) situation {
+			d := w.addDevice(trust.Owner{Mail: alice}, "")
+			c := w.enrol(d, leaf{notAfter: time.Now().Add(-time.Minute)}, nil)
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "certificate_expired"},
+		{"not yet valid", func(w *world) situation {
+			d := w.addDevice(trust.Owner{Mail: alice}, "")
+			c := w.enrol(d, leaf{notBefore: time.Now().Add(time.Hour)}, nil)
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "certificate_not_trusted"},
+		{"for another use", func(w *world) situation {
+			d := w.addDevice(trust.Owner{Mail: alice}, "")
+			c := w.enrol(d, leaf{usage: x509.ExtKeyUsageServerAuth}, nil)
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "certificate_not_trusted"},
+		{"of our CA, and not in the registry", func(w *world) situation {
+			c := w.ca.issue(w.t, alice, leaf{})
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "certificate_not_trusted"},
+		{"of a stranger with the name of our CA", func(w *world) situation {
+			c := newAuthority(w.t, "Contoso Issuing CA").issue(w.t, alice, leaf{})
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "certificate_not_trusted"},
+		{"of a stranger, expired", func(w *world) situation {
+			c := newAuthority(w.t, "Other").issue(w.t, alice, leaf{notAfter: time.Now().Add(-time.Minute)})
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "certificate_not_trusted"},
+		{"unknown client", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			k := command("FolderSync", alice, aliceEAS)
+			k.agent, k.query = "Something/1.0", strings.Replace(k.query, "iPhone", "Thing", 1)
+			return situation{&c, k}
+		}, mail, ""},
+		{"profile that an administrator linked, without certificate", func(w *world) situation {
+			d, c := w.managed(alice, "")
+			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
+			p := w.index.ProfilesOfDevice(d.ID)
+			_, err := w.reg.LinkProfile(context.Background(), root, p[0].ID, d.ID)
+			must(w.t, err)
+			w.sync()
+			return situation{nil, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "duplicate_profile_without_certificate"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, options{})
+			s := tt.setup(w)
+			w.takeSeen()
+			got := w.do(w.phone(s.cert, false), s.call)
+			if seen := phoneSees(got); seen != tt.phone {
+				t.Errorf("the phone sees %q, want %q", seen, tt.phone)
+			}
+			if n := len(w.takeSeen()); (n > 0) != (tt.phone == mail) {
+				t.Errorf("the upstream got %d requests", n)
+			}
+			if tt.reason == "" {
+				return
+			}
+			d, codes := w.reasons(got.reference)
+			if !slices.Contains(codes, tt.reason) {
+				t.Errorf("reasons %q, want %q; input %s", codes, tt.reason, d.Input)
+			}
+			if strings.Contains(string(d.Input), "S3cret") || len(d.Input) == 0 {
+				t.Errorf("input in the journal: %s", d.Input)
+			}
+		})
+	}
+}
+
+// phoneSees puts an answer into words.
+func phoneSees(r reply) string {
+	switch {
+	case r.status == 200 && strings.Contains(r.body, "answer"):
+		return mail
+	case r.status == 200 && strings.Contains(r.body, "\x03129\x00") && r.reference != "" && r.header.Get("Content-Type") == "application/vnd.ms-sync.wbxml":
+		return blocked
+	case r.status == 403 && r.body == "" && r.reference != "":
+		return http403
+	case r.status == 503 && r.header.Get("Retry-After") != "" && r.reference != "":
+		return later
+	case r.status == 401:
+		return signIn
+	}
+	return "http " + strings.TrimSpace(strings.Repeat(" ", 1)+string(rune('0'+r.status/100))) + "xx " + r.body
+}
+
+func (w *world) eventually(ok func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	w.t.Fatal("did not happen within 10 seconds")
+}
+
+// TestNothingIsWrittenForStrangers invents DeviceIds: the registry does not move.
+func TestNothingIsWrittenForStrangers(t *testing.T) {
+	w := newWorld(t, options{})
+	w.managed(alice, aliceEAS)
+	before := w.index.Revision()
+	c := w.phone(nil, false)
+	for i := range 30 {
+		w.do(c, command("FolderSync", alice, "INVENTED"+strings.Repeat("X", i%20)))
+	}
+	w.sync()
+	if after := w.index.Revision(); after != before {
+		t.Errorf("the registry moved from %d to %d", before, after)
+	}
+	// Users invented under the DeviceId of a managed phone are recorded, up to a limit.
+	for i := range 30 {
+		w.do(c, command("FolderSync", strings.Repeat("u", i+1)+"@contoso.com", aliceEAS))
+	}
+	w.sync()
+	if n := len(w.index.ProfilesOfClient(strings.ToLower(aliceEAS))); n != 20 {
+		t.Errorf("%d mail profiles recorded, want 20", n)
+	}
+}
+
+// TestProfiles looks at what is recorded of a phone.
+func TestProfiles(t *testing.T) {
+	w := newWorld(t, options{})
+	d, c := w.managed(alice, "")
+	phone := w.phone(&c, false)
+	for range 3 {
+		w.do(phone, command("FolderSync", alice, aliceEAS))
+	}
+	profiles := w.index.ProfilesOfDevice(d.ID)
+	if len(profiles) != 1 {
+		t.Fatalf("profiles: %+v", profiles)
+	}
+	p := profiles[0]
+	if p.Tenant != "contoso" || p.ClientID != strings.ToLower(aliceEAS) || p.User != alice || p.Credential != "basic" || p.Serial != serialOf(c) || p.Family != "apple_mail" {
+		t.Errorf("profile: %+v", p)
+	}
+	n, _, err := w.journal.AllowCount(context.Background(), p.ID)
+	if err != nil || n != 3 {
+		t.Errorf("allowed %d times, %v", n, err)
+	}
+	newer := w.enrol(d, leaf{}, &c)
+	w.do(w.phone(&newer, false), command("FolderSync", alice, aliceEAS))
+	w.do(phone, command("FolderSync", alice, aliceEAS))
+	w.sync()
+	if p := w.index.ProfilesOfDevice(d.ID)[0]; p.Serial != serialOf(newer) {
+		t.Errorf("profile stays with %s", p.Serial)
+	}
+	entries, err := w.reg.Profiles(context.Background(), registry.ProfileFilter{Device: d.ID})
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%d profiles, %v", len(entries), err)
+	}
+}

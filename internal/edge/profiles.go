@@ -1,0 +1,160 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"postern/internal/registry"
+	"postern/internal/trust"
+)
+
+// Limits of what requests may cause to be written.
+const (
+	maxProfiles    = 20               // mail profiles of one device, and under one DeviceId; more are not recorded
+	refreshAfter   = time.Hour        // how far behind LastSeen may be
+	maxRefreshes   = 256              // outstanding; more are left for the next request
+	observeTimeout = 5 * time.Second  // of a write that a decision waits for
+	refreshTimeout = 10 * time.Second // of one that none does
+)
+
+var errTooManyProfiles = errors.New("too many mail profiles")
+
+// observer writes the little that the edge has to say to the registry: mail profiles at first sight, their last use, and the first use of certificates.
+type observer struct {
+	reg       *registry.Registry
+	index     *registry.Index
+	principal trust.Principal
+	log       *slog.Logger
+
+	first   sync.Mutex // held while a profile is recorded: one after the other, so that the limit holds
+	mu      sync.Mutex // guards pending
+	pending map[string]bool
+	jobs    chan job
+}
+
+// job is a write that nothing waits for.
+type job struct {
+	key string
+	do  func(context.Context) error
+}
+
+func newObserver(reg *registry.Registry, index *registry.Index, p trust.Principal, log *slog.Logger) *observer {
+	return &observer{reg: reg, index: index, principal: p, log: log, pending: map[string]bool{}, jobs: make(chan job, maxRefreshes)}
+}
+
+// run does what was left for later until ctx ends.
+func (o *observer) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case j := <-o.jobs:
+			jctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+			err := j.do(jctx)
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				o.log.WarnContext(ctx, "edge: registry was not told", "what", j.key, "error", err)
+			}
+			o.mu.Lock()
+			delete(o.pending, j.key)
+			o.mu.Unlock()
+		}
+	}
+}
+
+// later has a write done soon, unless the same one is outstanding or there are too many.
+func (o *observer) later(key string, do func(context.Context) error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.pending[key] {
+		return
+	}
+	select {
+	case o.jobs <- job{key, do}:
+		o.pending[key] = true
+	default:
+	}
+}
+
+// observe makes a mail profile known durably, and returns when the index has it. Beyond the limits it records nothing and says errTooManyProfiles.
+func (o *observer) observe(ctx context.Context, p trust.MailProfile) error {
+	ctx, cancel := detached(ctx, observeTimeout)
+	defer cancel()
+	o.first.Lock()
+	defer o.first.Unlock()
+	if known, ok := o.index.Profile(p.Key()); ok && known.Serial == p.Serial {
+		return nil
+	} else if !ok && o.full(p) {
+		return errTooManyProfiles
+	}
+	if _, _, err := o.reg.ObserveProfile(ctx, o.principal, p); err != nil {
+		return fmt.Errorf("record mail profile: %w", err)
+	}
+	for {
+		rev := o.index.Revision()
+		if known, ok := o.index.Profile(p.Key()); ok && (known.Serial == p.Serial || known.Linked || p.Serial == "") {
+			return nil
+		}
+		if err := o.index.CatchUp(ctx, rev+1); err != nil {
+			return fmt.Errorf("wait for the recorded mail profile: %w", err)
+		}
+	}
+}
+
+// full reports whether no further profile is recorded: for a certificate, those of its device count; without one, all under the DeviceId.
+func (o *observer) full(p trust.MailProfile) bool {
+	if p.Device != "" {
+		return len(o.index.ProfilesOfDevice(p.Device)) >= maxProfiles
+	}
+	return len(o.index.ProfilesOfClient(p.ClientID)) >= maxProfiles
+}
+
+// remember records what a command shows, before it is decided where the decision depends on it: a mail profile at first sight or under another
+// certificate. Only what came with a good certificate, or touches a managed device, is ever
+// written: somebody who invents DeviceIds leaves no trace but in the journal.
+func (e *Edge) remember(ctx context.Context, s situation, now time.Time) error {
+	in, p := s.input, s.profile
+	if !s.proved && !s.managed && !in.Duplicate.DeviceIDManaged || p.User == "" || in.Credential.Problem != "" || len(p.User) > 320 {
+		return nil
+	}
+	if s.proved && s.certUse {
+		issuer, serial := in.Certificate.Issuer, trust.Serial(in.Certificate.Serial)
+		e.observer.later("certificate "+issuer+"/"+string(serial), func(ctx context.Context) error {
+			return e.cfg.Registry.CertificateUsed(ctx, e.principal, issuer, serial, now)
+		})
+	}
+	p.LastSeen, p.Family, p.Model = now.UTC(), in.Claimed.Family, in.Claimed.Model
+	known := in.Profile.Known
+	if s.proved && !s.profile.Linked && (!known || e.rebinds(s)) {
+		p.Serial, p.Device = trust.Serial(in.Certificate.Serial), trust.DeviceID(in.Certificate.Device)
+	} else if known {
+		if now.Sub(s.profile.LastSeen) > refreshAfter && (s.proved || s.profile.Serial == "") {
+			e.observer.later("profile "+p.ID, func(ctx context.Context) error {
+				_, _, err := e.cfg.Registry.ObserveProfile(ctx, e.principal, p)
+				return err
+			})
+		}
+		return nil
+	}
+	err := e.observer.observe(ctx, p)
+	if errors.Is(err, errTooManyProfiles) {
+		e.cfg.Log.WarnContext(ctx, "edge: mail profile is not recorded: too many", "device", p.Device, "client_id", p.ClientID)
+		return nil
+	}
+	return err
+}
+
+// rebinds reports whether the certificate of this connection is to be the profile's from now on: the one it had does not count any more, or was superseded
+// by this one. While both are polled with, the newer stays.
+func (e *Edge) rebinds(s situation) bool {
+	in := s.input
+	if in.Profile.Certificate == in.Certificate.Serial {
+		return false
+	}
+	old, ok := e.cfg.Index.Certificate(in.Certificate.Issuer, trust.Serial(in.Profile.Certificate))
+	return !ok || old.Status != trust.Good && (in.Certificate.Status == string(trust.Good) || old.Status != trust.Superseded)
+}

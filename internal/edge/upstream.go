@@ -1,0 +1,106 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"postern/internal/eas"
+)
+
+// How long the upstream may take to begin its answer, counted from the last byte of the request. Ping and Sync are held for up to 3540 seconds (MS-ASCMD,
+// section 2.2.3.84); the margin is for an upstream that is slow at the end.
+const (
+	longPollTimeout = 3900 * time.Second
+	answerTimeout   = 2 * time.Minute
+)
+
+// upstream is the Exchange behind the gate.
+//
+// A command is sent once. Over HTTP/2 the connection is shared: its protocol tells what was not processed. Over HTTP/1.1 each command has a connection of
+// its own (with TLS resumption), because a server may close a kept one just as a command is written to it, and then nobody can know whether the command was
+// taken; nor does one user's request then ever share a byte stream with another's. Only discovery, which may be repeated, uses kept HTTP/1.1 connections.
+type upstream struct {
+	base   *url.URL
+	pooled *http.Transport
+	single *http.Transport
+	http2  atomic.Bool // the upstream has spoken HTTP/2
+}
+
+func newUpstream(base *url.URL, roots *x509.CertPool) *upstream {
+	transport := func() *http.Transport {
+		return &http.Transport{
+			Proxy:                  nil, // what the environment says of proxies is not for mail
+			DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(64)},
+			TLSHandshakeTimeout:    10 * time.Second,
+			ForceAttemptHTTP2:      true,
+			DisableCompression:     true,
+			MaxIdleConnsPerHost:    16,
+			IdleConnTimeout:        30 * time.Second,
+			ExpectContinueTimeout:  time.Second,
+			MaxResponseHeaderBytes: maxHeader,
+			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		}
+	}
+	u := &upstream{base: base, pooled: transport(), single: transport()}
+	u.single.DisableKeepAlives = true
+	return u
+}
+
+// request makes a request to the upstream without headers, and without a User-Agent of our own.
+func (u *upstream) request(ctx context.Context, method, path, rawQuery string) *http.Request {
+	target := &url.URL{Scheme: u.base.Scheme, Host: u.base.Host, Path: strings.TrimSuffix(u.base.Path, "/") + path, RawQuery: rawQuery}
+	r := &http.Request{Method: method, URL: target, Host: u.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"User-Agent": nil}, Body: http.NoBody}
+	return r.WithContext(ctx)
+}
+
+// send sends a command.
+func (u *upstream) send(r *http.Request) (*http.Response, error) {
+	if u.http2.Load() {
+		return u.pooled.RoundTrip(r)
+	}
+	resp, err := u.single.RoundTrip(r)
+	if err == nil && resp.ProtoMajor == 2 {
+		u.http2.Store(true)
+	}
+	return resp, err
+}
+
+func (u *upstream) close() {
+	u.pooled.CloseIdleConnections()
+	u.single.CloseIdleConnections()
+}
+
+// timeoutFor returns how long a command may wait for the beginning of its answer. The query does not tell whether a Sync hangs, so each may.
+func timeoutFor(c eas.Command) time.Duration {
+	if c == eas.Ping || c == eas.Sync {
+		return longPollTimeout
+	}
+	return answerTimeout
+}
+
+// leadsAway reports an answer that would lead a phone to another server (RFC 9110, section 15.4; MS-ASHTTP, section 3.1.5.2.2) or to another protocol.
+func leadsAway(status int) bool {
+	return status == http.StatusUnavailableForLegalReasons || status >= 300 && status < 400 || status < 200
+}
+
+// hopHeaders are of the connection to the upstream (RFC 9110, section 7.6.1) or would lead a phone past the gate.
+var hopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Alt-Svc",
+	"Location", "Content-Location", "Refresh", "X-Ms-Location", "X-Postern-Reference"}
+
+// copyHeader copies what of an answer is for the phone.
+func copyHeader(dst, src http.Header) {
+	for name, values := range src {
+		dst[name] = values
+	}
+	for _, name := range hopHeaders {
+		delete(dst, name)
+	}
+}

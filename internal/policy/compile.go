@@ -1,0 +1,215 @@
+package policy
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+)
+
+// program is a policy that has been read, confined and parsed, ready to be compiled once for each entry point.
+type program struct {
+	sources
+	data    map[string]any
+	modules map[string]*ast.Module // by file name, tests included
+	caps    *ast.Capabilities
+}
+
+// parse reads every file and checks what can be checked without compiling.
+func parse(src sources) (*program, []Problem) {
+	p := &program{sources: src, modules: map[string]*ast.Module{}, caps: capabilities()}
+	var problems []Problem
+	p.data, problems = src.document()
+	for _, f := range src.files {
+		if !f.rego() {
+			continue
+		}
+		m, err := ast.ParseModuleWithOpts(f.name, string(f.content), ast.ParserOptions{Capabilities: p.caps, RegoVersion: ast.RegoV1})
+		if err != nil {
+			problems = append(problems, problemsOf(err, f.name)...)
+			continue
+		}
+		p.modules[f.name] = m
+	}
+	if !src.replaced {
+		problems = append(problems, p.confine()...)
+	}
+	return p, problems
+}
+
+func (p *program) confine() []Problem {
+	c := confinement{builtin: map[string]bool{}, data: p.data}
+	for _, f := range p.files {
+		if m := p.modules[f.name]; f.builtin && m != nil && !f.test() {
+			for _, r := range m.Rules {
+				c.builtin[groundPath(m.Package.Path)[2]+"."+string(r.Head.Ref()[0].Value.(ast.Var))] = true
+			}
+		}
+	}
+	for _, f := range p.files {
+		if m := p.modules[f.name]; !f.builtin && m != nil {
+			c.module(m, f.test())
+		}
+	}
+	return c.problems
+}
+
+// of returns the modules that the entry point is compiled from. Libraries of a policy that replaces the built-in one are part of both.
+func (p *program) of(entry string, tests bool) map[string]*ast.Module {
+	own := map[string]*ast.Module{}
+	for _, f := range p.files {
+		m := p.modules[f.name]
+		if m == nil || f.test() && !tests {
+			continue
+		}
+		path := groundPath(m.Package.Path)
+		if len(path) < 3 || path[1] != "postern" || path[2] == entry || !slices.Contains(entries, path[2]) {
+			own[f.name] = m
+		}
+	}
+	return own
+}
+
+// compiler returns a strict compiler that knows the input's schema and none of the builtins that reach out.
+func (p *program) compiler(ctx context.Context, entry string, store storage.Store, txn storage.Transaction) *ast.Compiler {
+	schemas := ast.NewSchemaSet()
+	schemas.Put(ast.SchemaRootRef, inputSchema(entry))
+	c := ast.NewCompiler().WithStrict(true).WithCapabilities(p.caps).WithSchemas(schemas).WithDefaultRegoVersion(ast.RegoV1).
+		WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
+	c.SetErrorLimit(0)
+	return c
+}
+
+// prepare compiles one entry point. A nil query comes with problems.
+func (p *program) prepare(ctx context.Context, entry string) (*rego.PreparedEvalQuery, []Problem, error) {
+	store := inmem.NewFromObjectWithOpts(p.data, inmem.OptReturnASTValuesOnRead(true))
+	txn, err := store.NewTransaction(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read policy data: %w", err)
+	}
+	defer store.Abort(ctx, txn)
+	c := p.compiler(ctx, entry, store, txn)
+	if c.Compile(p.of(entry, false)); c.Failed() {
+		return nil, problemsOf(c.Errors, ""), nil
+	}
+	query := "data.postern." + entry + ".decision"
+	if len(c.GetRulesExact(ast.MustParseRef(query))) == 0 {
+		return nil, []Problem{{Message: query + " is not defined", Advice: "a policy that replaces the built-in one decides for every entry point"}}, nil
+	}
+	prepared, err := rego.New(rego.Query(query), rego.Compiler(c), rego.Store(store), rego.Transaction(txn), rego.StrictBuiltinErrors(true),
+		rego.Capabilities(p.caps), rego.GenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }),
+	).PrepareForEval(ctx)
+	if err != nil {
+		return nil, problemsOf(err, ""), nil
+	}
+	return &prepared, nil, nil
+}
+
+// unavailable are builtins that OPA does not mark as nondeterministic and that read the clock, use random numbers or reach out in some cases.
+var unavailable = []string{"crypto.x509.parse_and_verify_certificates", "io.jwt.", "net.lookup_ip_addr", "providers.", "json.match_schema"}
+
+// capabilities are those of this version of OPA without every builtin whose answer depends on anything but its arguments.
+func capabilities() *ast.Capabilities {
+	c := ast.CapabilitiesForThisVersion()
+	c.Builtins = slices.DeleteFunc(slices.Clone(c.Builtins), func(b *ast.Builtin) bool {
+		return b.IsNondeterministic() || slices.ContainsFunc(unavailable, func(prefix string) bool { return strings.HasPrefix(b.Name, prefix) })
+	})
+	c.AllowNet = []string{}
+	return c
+}
+
+// problemsOf places the errors of OPA; name is the file for those that have no place of their own.
+func problemsOf(err error, name string) []Problem {
+	var list ast.Errors
+	var one *ast.Error
+	switch {
+	case errors.As(err, &list):
+	case errors.As(err, &one):
+		list = ast.Errors{one}
+	default:
+		return []Problem{{File: name, Message: err.Error()}}
+	}
+	var problems []Problem
+	for _, e := range list {
+		p := Problem{File: name, Message: strings.TrimPrefix(e.Code, "rego_") + ": " + e.Message, Advice: adviceFor(e)}
+		if e.Location != nil {
+			p.File, p.Line, p.Column = cmp.Or(e.Location.File, name), e.Location.Row, e.Location.Col
+		}
+		problems = append(problems, p)
+	}
+	return problems
+}
+
+// adviceFor says what to write instead, where the compiler's error tells.
+func adviceFor(e *ast.Error) string {
+	if d, ok := e.Details.(*ast.RefErrInvalidDetail); ok && d.Pos < len(d.Ref) {
+		var names []string
+		for _, v := range d.OneOf {
+			if s, ok := v.(ast.String); ok {
+				names = append(names, string(s))
+			}
+		}
+		if have, ok := d.Ref[d.Pos].Value.(ast.String); ok {
+			return didYouMean(string(have), names)
+		}
+	}
+	if name, ok := strings.CutPrefix(e.Message, "undefined function "); ok && ast.BuiltinMap[name] != nil {
+		return "policies cannot reach out, read the clock or use random numbers: the facts are in input, the time is input.now"
+	}
+	return ""
+}
+
+// didYouMean suggests the name that is the fewest edits away, and lists the names where none is close and they are few.
+func didYouMean(have string, names []string) string {
+	best, at := "", max(2, len(have)/2)+1
+	for _, n := range names {
+		if d := edits(have, n); d < at {
+			best, at = n, d
+		}
+	}
+	switch {
+	case best != "":
+		return "did you mean " + best + "?"
+	case len(names) > 0 && len(names) <= 20:
+		return "there is " + strings.Join(names, ", ")
+	}
+	return ""
+}
+
+// edits is the Levenshtein distance of two names.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		last := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := last
+			if a[i] != b[j] {
+				cost++
+			}
+			last = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// inputSchema is the JSON schema of an entry point's input as the compiler wants it.
+func inputSchema(entry string) any {
+	var v any
+	if err := json.Unmarshal(Schema(entry), &v); err != nil {
+		return map[string]any{} // not reached: Schema made it
+	}
+	return v
+}

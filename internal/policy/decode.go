@@ -1,0 +1,178 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"postern/internal/trust"
+)
+
+var actions = map[string][]trust.Action{
+	"access": {trust.Allow, trust.Quarantine, trust.Deny},
+	"enroll": {trust.Allow, trust.Pend, trust.Deny},
+}
+
+// decision reads what the policy answered. Anything that is not exactly a decision is an error: an allow names the rule that proved it, everything
+// else has a reason, and there is no field that this version does not know.
+func (e *Engine) decision(entry string, answer ast.Value, input *ast.Term) (Decision, error) {
+	var d Decision
+	o, ok := answer.(ast.Object)
+	if !ok {
+		return d, errors.New("decision is not an object")
+	}
+	var reasons *ast.Term
+	var bad error
+	seen := 0
+	o.Foreach(func(k, v *ast.Term) {
+		var err error
+		switch name, _ := k.Value.(ast.String); string(name) {
+		case "action":
+			var action string
+			action, err = asText(v)
+			d.Action = trust.Action(action)
+			seen++
+		case "rule":
+			d.Rule, err = asText(v)
+		case "profile":
+			d.Profile, err = asText(v)
+		case "valid_until":
+			d.ValidUntil, err = asTime(v)
+			seen++
+		case "reasons":
+			reasons = v
+			seen++
+		default:
+			err = errors.New("unknown field")
+		}
+		if err != nil && bad == nil {
+			bad = fmt.Errorf("decision: %v: %w", k, err)
+		}
+	})
+	switch {
+	case bad != nil:
+		return d, bad
+	case seen != 3:
+		return d, errors.New("decision without action, reasons or valid_until")
+	case !slices.Contains(actions[entry], d.Action):
+		return d, fmt.Errorf("decision: %q is not an action", d.Action)
+	}
+	var err error
+	if d.Reasons, err = e.reasons(entry, reasons, input); err != nil {
+		return d, err
+	}
+	switch {
+	case d.Action == trust.Allow && d.Rule == "":
+		return d, errors.New("decision: allow without the rule that proved it")
+	case d.Action != trust.Allow && len(d.Reasons) == 0:
+		return d, fmt.Errorf("decision: %s without a reason", d.Action)
+	}
+	return d, nil
+}
+
+// reasons reads a set or array of reasons and sorts them, the most telling first.
+func (e *Engine) reasons(entry string, t *ast.Term, input *ast.Term) ([]trust.Reason, error) {
+	var list []trust.Reason
+	var bad error
+	each := func(x *ast.Term) {
+		r, err := e.reason(entry, x, input)
+		if err != nil && bad == nil {
+			bad = fmt.Errorf("reason %v: %w", x, err)
+		}
+		list = append(list, r)
+	}
+	switch v := t.Value.(type) {
+	case ast.Set:
+		v.Foreach(each)
+	case *ast.Array:
+		v.Foreach(each)
+	default:
+		return nil, errors.New("decision: reasons are neither a set nor an array")
+	}
+	if bad != nil {
+		return nil, bad
+	}
+	sortReasons(list)
+	return list, nil
+}
+
+// reason reads one reason: a code, or an object with a code and what is to be said about it.
+func (e *Engine) reason(entry string, t *ast.Term, input *ast.Term) (trust.Reason, error) {
+	var r trust.Reason
+	var err error
+	switch v := t.Value.(type) {
+	case ast.String:
+		r.Code = string(v)
+	case ast.Object:
+		v.Foreach(func(k, x *ast.Term) {
+			var wrong error
+			switch name, _ := k.Value.(ast.String); string(name) {
+			case "code":
+				r.Code, wrong = asText(x)
+			case "text":
+				r.Text, wrong = asText(x)
+			case "remedy":
+				r.Remedy, wrong = asText(x)
+			case "rule":
+				r.Rule, wrong = asText(x)
+			case "facts":
+				r.Facts, wrong = asFacts(x)
+			default:
+				wrong = errors.New("unknown field")
+			}
+			if wrong != nil && err == nil {
+				err = fmt.Errorf("%v: %w", k, wrong)
+			}
+		})
+	default:
+		return r, errors.New("neither a code nor an object")
+	}
+	if err == nil && !codeForm.MatchString(r.Code) {
+		err = errors.New("the code is not lower-case letters, digits and underscores")
+	}
+	if err != nil {
+		return r, err
+	}
+	if r.Rule == "" {
+		r.Rule = "postern." + entry
+	}
+	e.explain(entry, &r, input)
+	return r, nil
+}
+
+func asText(t *ast.Term) (string, error) {
+	s, ok := t.Value.(ast.String)
+	if !ok {
+		return "", errors.New("not text")
+	}
+	return string(s), nil
+}
+
+func asTime(t *ast.Term) (int64, error) {
+	n, ok := t.Value.(ast.Number)
+	if ok {
+		if i, whole := n.Int64(); whole && i >= 0 {
+			return i, nil
+		}
+	}
+	return 0, errors.New("not a time in Unix seconds")
+}
+
+func asFacts(t *ast.Term) (map[string]string, error) {
+	o, ok := t.Value.(ast.Object)
+	if !ok {
+		return nil, errors.New("not an object")
+	}
+	facts := map[string]string{}
+	bad := o.Iter(func(k, v *ast.Term) error {
+		name, err := asText(k)
+		if err != nil {
+			return err
+		}
+		facts[name], err = asText(v)
+		return err
+	})
+	return facts, bad
+}

@@ -1,0 +1,196 @@
+package policy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// Engine is one policy, compiled and proved on the samples. It never changes and may be used by any number of goroutines.
+type Engine struct {
+	queries  map[string]*rego.PreparedEvalQuery // by entry point
+	config   map[string]*ast.Term               // data.postern.config.ENTRY, for the sentences
+	timeout  time.Duration
+	digest   string
+	replaced bool
+}
+
+// sampleTimeout bounds the decisions that prove a policy, which are its first and run on a machine that is starting.
+const sampleTimeout = time.Second
+
+// Load reads, checks and compiles a policy and lets it decide every sample input. A policy that is not accepted is a *CheckError with every problem
+// found; any other error is about reading the files.
+func Load(ctx context.Context, o Options) (*Engine, error) {
+	e, problems, err := load(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if len(problems) == 0 {
+		_, problems = e.prove(ctx)
+	}
+	if len(problems) > 0 {
+		return nil, &CheckError{Problems: problems}
+	}
+	return e, nil
+}
+
+func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
+	src, problems, err := read(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, more := parse(src)
+	if problems = append(problems, more...); len(problems) > 0 {
+		return nil, sortProblems(problems), nil
+	}
+	return p.engine(ctx, o)
+}
+
+// engine compiles the program for every entry point.
+func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
+	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced}
+	if e.timeout <= 0 {
+		e.timeout = DefaultTimeout
+	}
+	var problems []Problem
+	for _, entry := range entries {
+		query, found, err := p.prepare(ctx, entry)
+		if err != nil {
+			return nil, nil, err
+		}
+		problems = append(problems, found...)
+		e.queries[entry] = query
+		e.config[entry] = configOf(p.data, entry)
+	}
+	if len(problems) > 0 {
+		return nil, sortProblems(problems), nil
+	}
+	return e, nil, nil
+}
+
+func configOf(data map[string]any, entry string) *ast.Term {
+	product, _ := data["postern"].(map[string]any)
+	config, _ := product["config"].(map[string]any)
+	v, err := ast.InterfaceToValue(config[entry])
+	if err != nil {
+		return ast.NullTerm()
+	}
+	return ast.NewTerm(v)
+}
+
+func sortProblems(problems []Problem) []Problem {
+	slices.SortStableFunc(problems, func(a, b Problem) int {
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column)
+	})
+	return slices.Compact(problems)
+}
+
+// Digest identifies the policies and data that decide: 16 digits of lower-case hex, the same for the same files everywhere.
+func (e *Engine) Digest() string { return e.digest }
+
+// Replaced reports whether the built-in policies are not in use.
+func (e *Engine) Replaced() bool { return e.replaced }
+
+// Access decides about one request at the edge. Every error is a *Fault.
+func (e *Engine) Access(ctx context.Context, in *AccessInput) (Decision, error) {
+	return e.decide(ctx, "access", func() *ast.Term { return in.value() })
+}
+
+// Enroll decides about one SCEP request. Every error is a *Fault.
+func (e *Engine) Enroll(ctx context.Context, in *EnrollInput) (Decision, error) {
+	return e.decide(ctx, "enroll", func() *ast.Term { return in.value() })
+}
+
+// Eval decides about an input in JSON, for "access" or "enroll". A field that the contract does not have is an error; one that is missing is empty. An
+// error of the policy is a *Fault, any other is about the input.
+func (e *Engine) Eval(ctx context.Context, entry string, inputJSON []byte) (Decision, error) {
+	switch entry {
+	case "access":
+		var in AccessInput
+		if err := decodeStrict(inputJSON, &in, true); err != nil {
+			return Decision{}, fmt.Errorf("read input: %w", err)
+		}
+		return e.Access(ctx, &in)
+	case "enroll":
+		var in EnrollInput
+		if err := decodeStrict(inputJSON, &in, true); err != nil {
+			return Decision{}, fmt.Errorf("read input: %w", err)
+		}
+		return e.Enroll(ctx, &in)
+	}
+	return Decision{}, fmt.Errorf("no entry point %q: use access or enroll", entry)
+}
+
+// decide is the barrier: whatever goes wrong behind it, panics included, is a fault.
+func (e *Engine) decide(ctx context.Context, entry string, input func() *ast.Term) (d Decision, err error) {
+	digest := ""
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
+		if err != nil {
+			d, err = Decision{}, &Fault{Entry: entry, Policy: digest, Err: err}
+		}
+	}()
+	digest = e.digest
+	if err := ctx.Err(); err != nil {
+		return d, err
+	}
+	in := input()
+	answer, err := e.evaluate(ctx, entry, in.Value)
+	if err != nil {
+		return d, err
+	}
+	d, err = e.decision(entry, answer, in)
+	d.Policy = digest
+	return d, err
+}
+
+// evaluate runs the query and returns the decision as the policy wrote it. Time is bounded by a cancel that OPA looks at, without a goroutine.
+func (e *Engine) evaluate(ctx context.Context, entry string, input ast.Value) (ast.Value, error) {
+	cancel := topdown.NewCancel()
+	timer := time.AfterFunc(e.timeout, cancel.Cancel)
+	defer timer.Stop()
+	rs, err := e.queries[entry].Eval(ctx, rego.EvalParsedInput(input), rego.EvalMetrics(metrics.NoOp()), rego.EvalExternalCancel(cancel))
+	switch {
+	case topdown.IsCancel(err):
+		return nil, fmt.Errorf("%w: more than %v", ErrTimeout, e.timeout)
+	case err != nil:
+		return nil, err
+	case len(rs) == 0:
+		return nil, ErrUndefined
+	case len(rs) > 1 || len(rs[0].Expressions) != 1:
+		return nil, errors.New("the policy has more than one decision for this input")
+	}
+	v, ok := rs[0].Expressions[0].Value.(ast.Value)
+	if !ok {
+		return nil, fmt.Errorf("decision of type %T", rs[0].Expressions[0].Value)
+	}
+	return v, nil
+}
+
+// Active is the policy in use. A new one takes its place between two decisions, never within one.
+type Active struct{ engine atomic.Pointer[Engine] }
+
+// NewActive returns an Active that holds e.
+func NewActive(e *Engine) *Active {
+	a := &Active{}
+	a.engine.Store(e)
+	return a
+}
+
+// Load returns the policy in use.
+func (a *Active) Load() *Engine { return a.engine.Load() }
+
+// Swap puts e in use and returns the policy before it.
+func (a *Active) Swap(e *Engine) *Engine { return a.engine.Swap(e) }

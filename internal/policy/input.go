@@ -1,0 +1,131 @@
+package policy
+
+import (
+	"reflect"
+	"strconv"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// The inputs are built by hand: a round trip through JSON costs several times the decision itself.
+
+// keys are the field names of the contract as terms, made once and shared by all inputs; terms never change.
+var keys = keyTerms(map[string]*ast.Term{}, reflect.TypeFor[AccessInput](), reflect.TypeFor[EnrollInput]())
+
+func keyTerms(m map[string]*ast.Term, types ...reflect.Type) map[string]*ast.Term {
+	for _, t := range types {
+		for i := range t.NumField() {
+			name := t.Field(i).Tag.Get("json")
+			m[name] = ast.StringTerm(name)
+			if t.Field(i).Type.Kind() == reflect.Struct {
+				keyTerms(m, t.Field(i).Type)
+			}
+		}
+	}
+	return m
+}
+
+type pair = [2]*ast.Term
+
+func object(pairs ...pair) *ast.Term { return ast.NewTerm(ast.NewObject(pairs...)) }
+
+func text(name, s string) pair {
+	if s == "" {
+		return pair{keys[name], ast.InternedEmptyString}
+	}
+	return pair{keys[name], ast.StringTerm(s)}
+}
+
+func number(name string, n int64) pair {
+	if int64(int(n)) == n && ast.HasInternedIntNumberTerm(int(n)) {
+		return pair{keys[name], ast.InternedTerm(int(n))}
+	}
+	return pair{keys[name], ast.NewTerm(ast.Number(strconv.FormatInt(n, 10)))}
+}
+
+func boolean(name string, b bool) pair { return pair{keys[name], ast.InternedTerm(b)} }
+
+func set(name string, m map[string]bool) pair {
+	pairs := make([]pair, 0, len(m))
+	for k, in := range m {
+		pairs = append(pairs, pair{ast.StringTerm(k), ast.InternedTerm(in)})
+	}
+	return pair{keys[name], object(pairs...)}
+}
+
+func table(name string, m map[string]string) pair {
+	pairs := make([]pair, 0, len(m))
+	for k, value := range m {
+		pairs = append(pairs, pair{ast.StringTerm(k), ast.StringTerm(value)})
+	}
+	return pair{keys[name], object(pairs...)}
+}
+
+func list(name string, s []string) pair {
+	terms := make([]*ast.Term, len(s))
+	for i, v := range s {
+		terms[i] = ast.StringTerm(v)
+	}
+	return pair{keys[name], ast.ArrayTerm(terms...)}
+}
+
+func (in *AccessInput) value() *ast.Term {
+	return object(
+		number("now", in.Now), pair{keys["request"], in.Request.value()}, pair{keys["claimed"], in.Claimed.value()}, pair{keys["credential"], in.Credential.value()},
+		pair{keys["certificate"], in.Certificate.value()}, pair{keys["device"], in.Device.value()}, pair{keys["owner"], in.Owner.value()},
+		pair{keys["profile"], in.Profile.value()}, pair{keys["duplicate"], in.Duplicate.value()}, text("assurance", in.Assurance),
+		pair{keys["snapshot"], object(number("behind", in.Snapshot.Behind))})
+}
+
+func (r *RequestFacts) value() *ast.Term {
+	return object(text("class", r.Class), text("protocol", r.Protocol), text("tenant", r.Tenant), text("host", r.Host), text("method", r.Method),
+		text("command", r.Command), number("version", int64(r.Version)), text("source_ip", r.SourceIP))
+}
+
+func (c *ClaimedFacts) value() *ast.Term {
+	return object(text("device_id", c.DeviceID), text("device_type", c.DeviceType), text("user_agent", c.UserAgent), text("family", c.Family),
+		text("platform", c.Platform), text("model", c.Model))
+}
+
+func (c *CredentialFacts) value() *ast.Term {
+	return object(text("kind", c.Kind), text("problem", c.Problem), text("user", c.User), set("names", c.Names), text("oid", c.OID), text("tid", c.TID),
+		list("audience", c.Audience), text("app_id", c.AppID), number("expires", c.Expires))
+}
+
+func (c *CertFacts) value() *ast.Term {
+	return object(boolean("present", c.Present), text("problem", c.Problem), text("status", c.Status), text("issuer", c.Issuer), text("serial", c.Serial),
+		text("device", c.Device), text("reason", c.Reason), number("not_after", c.NotAfter), number("changed_at", c.ChangedAt),
+		number("successor_first_use", c.SuccessorFirstUse))
+}
+
+func (d *DeviceFacts) value() *ast.Term {
+	return object(boolean("known", d.Known), text("id", d.ID), text("state", d.State), boolean("managed", d.Managed), text("compliant", d.Compliant),
+		text("eas_device_id", d.EASDeviceID), text("serial_number", d.SerialNumber), text("model", d.Model), text("os", d.OS),
+		text("os_version", d.OSVersion), text("source", d.Source), number("silent_for", d.SilentFor), table("labels", d.Labels))
+}
+
+func (o *OwnerFacts) value() *ast.Term {
+	return object(boolean("known", o.Known), text("mail", o.Mail), set("names", o.Names), text("oid", o.OID), text("tid", o.TID),
+		set("delegations", o.Delegations))
+}
+
+func (p *ProfileFacts) value() *ast.Term {
+	return object(boolean("known", p.Known), text("id", p.ID), number("first_seen", p.FirstSeen), text("certificate", p.Certificate), boolean("linked", p.Linked))
+}
+
+func (d *DuplicateFacts) value() *ast.Term {
+	return object(boolean("device_id_managed", d.DeviceIDManaged), text("managed_device", d.ManagedDevice), text("other_device_id", d.OtherDeviceID),
+		number("other_last_seen", d.OtherLastSeen), number("other_first_seen", d.OtherFirstSeen), boolean("same_user_model", d.SameUserModel))
+}
+
+func (in *EnrollInput) value() *ast.Term {
+	r := &in.Renews
+	return object(
+		number("now", in.Now), text("kind", in.Kind), text("issuer", in.Issuer), text("evidence", in.Evidence),
+		pair{keys["key"], object(text("algorithm", in.Key.Algorithm), number("bits", int64(in.Key.Bits)))},
+		pair{keys["requested"], object(list("mails", in.Requested.Mails))},
+		pair{keys["device"], in.Device.value()}, pair{keys["owner"], in.Owner.value()}, text("domain", in.Domain), list("domains", in.Domains),
+		pair{keys["renews"], object(text("serial", r.Serial), text("status", r.Status), number("not_before", r.NotBefore), number("not_after", r.NotAfter),
+			boolean("same_key", r.SameKey))},
+		text("source_ip", in.SourceIP))
+}

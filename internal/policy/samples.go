@@ -1,0 +1,169 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"postern/internal/trust"
+)
+
+// SampleResult is what a policy decided about one sample input.
+type SampleResult struct {
+	Entry   string       `json:"entry"`
+	Name    string       `json:"name"`
+	Action  trust.Action `json:"action"`
+	Reasons []string     `json:"reasons"` // codes
+}
+
+// sampleNow is the clock of the samples: 2026-06-01 12:00 UTC.
+const sampleNow = 1780315200
+
+type accessSample struct {
+	name string
+	in   AccessInput
+}
+
+type enrollSample struct {
+	name string
+	in   EnrollInput
+}
+
+// managedSample is a Sync of a managed iPhone, with everything as it should be.
+func managedSample() AccessInput {
+	return AccessInput{
+		Now: sampleNow,
+		Request: RequestFacts{Class: "command", Protocol: "eas", Tenant: "contoso", Host: "mail.contoso.com", Method: "POST", Command: "sync", Version: 161,
+			SourceIP: "203.0.113.7"},
+		Claimed: ClaimedFacts{DeviceID: "appl1a2b3c", DeviceType: "iPhone", UserAgent: "Apple-iPhone15C4/2203.70", Family: "apple_mail", Platform: "ios",
+			Model: "iPhone15C4"},
+		Credential: CredentialFacts{Kind: "bearer", User: "alice@contoso.com", Names: map[string]bool{"alice@contoso.com": true}, OID: "o-alice",
+			TID: "t-contoso", Audience: []string{"https://outlook.office365.com"}, AppID: "app-mail", Expires: sampleNow + 3600},
+		Certificate: CertFacts{Present: true, Status: "good", Issuer: "contoso", Serial: "0a1b", Device: "dev-alice", NotAfter: sampleNow + 200*86400,
+			ChangedAt: sampleNow - 100*86400},
+		Device: sampleDevice("active"), Owner: sampleOwner(),
+		Profile:   ProfileFacts{Known: true, ID: "mp-1", FirstSeen: sampleNow - 90*86400, Certificate: "0a1b"},
+		Assurance: "certificate",
+	}
+}
+
+func sampleDevice(state string) DeviceFacts {
+	return DeviceFacts{Known: true, ID: "dev-alice", State: state, Managed: true, Compliant: "yes", EASDeviceID: "appl1a2b3c", SerialNumber: "F2LX", Model: "iPhone15,4",
+		OS: "ios", OSVersion: "26.1", Source: "mdm", SilentFor: 3600, Labels: map[string]string{"group": "sales"}}
+}
+
+func sampleOwner() OwnerFacts {
+	return OwnerFacts{Known: true, Mail: "alice@contoso.com", Names: map[string]bool{"alice@contoso.com": true, "alice.a@contoso.com": true, `contoso\alice`: true},
+		OID: "o-alice", TID: "t-contoso", Delegations: map[string]bool{"sales@contoso.com": true}}
+}
+
+// accessSamples are requests as they come in: every policy must have a decision for each.
+func accessSamples() []accessSample {
+	vary := func(name string, change func(*AccessInput)) accessSample {
+		in := managedSample()
+		change(&in)
+		return accessSample{name, in}
+	}
+	bare := func(in *AccessInput) { in.Certificate, in.Assurance = CertFacts{Status: "none"}, "claimed" }
+	stranger := func(in *AccessInput) {
+		bare(in)
+		in.Device, in.Owner, in.Profile = DeviceFacts{Labels: map[string]string{}, Compliant: "unknown"}, OwnerFacts{}, ProfileFacts{}
+	}
+	return []accessSample{
+		vary("managed", func(*AccessInput) {}),
+		vary("discovery", func(in *AccessInput) {
+			stranger(in)
+			in.Request = RequestFacts{Class: "discovery", Protocol: "eas", Tenant: "contoso", Host: "mail.contoso.com", Method: "OPTIONS", Command: "options",
+				SourceIP: "203.0.113.7"}
+			in.Credential, in.Claimed = CredentialFacts{Kind: "empty_bearer"}, ClaimedFacts{Family: "apple_mail", Platform: "ios"}
+		}),
+		vary("unmanaged", stranger),
+		vary("duplicate_without_certificate", func(in *AccessInput) {
+			bare(in)
+			in.Duplicate = DuplicateFacts{DeviceIDManaged: true, ManagedDevice: "dev-alice"}
+		}),
+		vary("duplicate_second_device_id", func(in *AccessInput) {
+			in.Claimed.DeviceID, in.Claimed.Family, in.Device.EASDeviceID = "android2", "gmail", ""
+			in.Profile.FirstSeen = sampleNow
+			in.Duplicate = DuplicateFacts{OtherDeviceID: "android1", OtherLastSeen: sampleNow - 60, OtherFirstSeen: sampleNow - 86400}
+		}),
+		vary("revoked", func(in *AccessInput) { in.Certificate.Status, in.Certificate.Reason = "revoked", "keyCompromise" }),
+		vary("superseded", func(in *AccessInput) {
+			in.Certificate.Status, in.Certificate.SuccessorFirstUse = "superseded", sampleNow-3600
+		}),
+		vary("another_user", func(in *AccessInput) {
+			in.Credential.User, in.Credential.Names, in.Credential.OID = "bob@contoso.com", map[string]bool{"bob@contoso.com": true}, "o-bob"
+		}),
+		vary("unknown_client", func(in *AccessInput) {
+			in.Claimed = ClaimedFacts{DeviceID: "x1", DeviceType: "Thing", UserAgent: "Thing/1.0", Family: "other", Platform: "unknown"}
+		}),
+		vary("silent", func(in *AccessInput) { in.Device.SilentFor = 30 * 86400 }),
+		vary("basic", func(in *AccessInput) {
+			in.Credential = CredentialFacts{Kind: "basic", User: `contoso\alice`, Names: map[string]bool{`contoso\alice`: true}}
+		}),
+	}
+}
+
+// enrollSamples are SCEP requests as they come in.
+func enrollSamples() []enrollSample {
+	base := func(change func(*EnrollInput)) EnrollInput {
+		in := EnrollInput{Now: sampleNow, Kind: "enrol", Issuer: "contoso", Evidence: "challenge", Key: KeyFacts{Algorithm: "rsa", Bits: 2048},
+			Requested: RequestedFacts{Mails: []string{"alice@contoso.com"}}, Device: sampleDevice("pending"), Owner: sampleOwner(),
+			Domain: "contoso.com", Domains: []string{"contoso.com"}, SourceIP: "203.0.113.7"}
+		change(&in)
+		return in
+	}
+	return []enrollSample{
+		{"enrol", base(func(*EnrollInput) {})},
+		{"renew", base(func(in *EnrollInput) {
+			in.Kind, in.Evidence, in.Device = "renew", "renewal", sampleDevice("active")
+			in.Renews = RenewsFacts{Serial: "0a1b", Status: "good", NotBefore: sampleNow - 86400, NotAfter: sampleNow + 86400}
+		})},
+		{"names_another", base(func(in *EnrollInput) { in.Requested.Mails = []string{"bob@contoso.com"} })},
+		{"weak_key", base(func(in *EnrollInput) { in.Key.Bits = 1024 })},
+	}
+}
+
+// sampleAttempts is how often a sample may run into the time limit: on a busy machine one may, and a policy that always does is too slow.
+const sampleAttempts = 3
+
+// prove lets the policy decide every sample.
+func (e *Engine) prove(ctx context.Context) ([]SampleResult, []Problem) {
+	var results []SampleResult
+	var problems []Problem
+	try := func(entry, name string, decide func() (Decision, error)) {
+		d, err := decide()
+		for i := 1; i < sampleAttempts && errors.Is(err, ErrTimeout); i++ {
+			d, err = decide()
+		}
+		if err != nil {
+			problems = append(problems, problemOf(entry, name, err))
+			return
+		}
+		codes := []string{}
+		for _, r := range d.Reasons {
+			codes = append(codes, r.Code)
+		}
+		results = append(results, SampleResult{entry, name, d.Action, codes})
+	}
+	for _, s := range accessSamples() {
+		try("access", s.name, func() (Decision, error) { return e.Access(ctx, &s.in) })
+	}
+	for _, s := range enrollSamples() {
+		try("enroll", s.name, func() (Decision, error) { return e.Enroll(ctx, &s.in) })
+	}
+	return results, problems
+}
+
+// problemOf places the fault of a sample in the rule that caused it, where OPA says so.
+func problemOf(entry, name string, err error) Problem {
+	p := Problem{Message: fmt.Sprintf("sample %s/%s: %v", entry, name, err), Advice: "a policy must decide every request"}
+	var at *topdown.Error
+	if errors.As(err, &at) && at.Location != nil {
+		p.File, p.Line, p.Column = at.Location.File, at.Location.Row, at.Location.Col
+		p.Message = fmt.Sprintf("sample %s/%s: %s", entry, name, at.Message)
+	}
+	return p
+}

@@ -1,0 +1,358 @@
+package bolt
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+const (
+	bucketJournal    = "journal"
+	bucketDecisions  = "decisions"
+	bucketReferences = "references" // reference -> key of the decision
+	bucketAllows     = "allows"     // mail profile -> tally
+	bucketReceipts   = "receipts"
+	keyTotal         = "total"
+	pruneAtOnce      = 2000
+	agentsEach       = 32
+	otherAgents      = "(other)"
+)
+
+// counts is what the journal knows about itself.
+type counts struct {
+	number                      uint64 // of the last batch
+	decisions, allows, receipts int64
+	bytes                       int64 // of the decisions
+}
+
+func readCounts(tx *bbolt.Tx) counts {
+	raw := tx.Bucket([]byte(bucketJournal)).Get([]byte(keyState))
+	if len(raw) != 40 {
+		return counts{}
+	}
+	n := func(i int) int64 { return int64(binary.BigEndian.Uint64(raw[8*i:])) }
+	return counts{number: uint64(n(0)), decisions: n(1), allows: n(2), receipts: n(3), bytes: n(4)}
+}
+
+func (c counts) write(tx *bbolt.Tx) error {
+	var raw []byte
+	for _, n := range []int64{int64(c.number), c.decisions, c.allows, c.receipts, c.bytes} {
+		raw = binary.BigEndian.AppendUint64(raw, uint64(n))
+	}
+	return tx.Bucket([]byte(bucketJournal)).Put([]byte(keyState), raw)
+}
+
+// open opens the file and returns the number of the last batch in it.
+func (j *Journal) open() (number uint64, err error) {
+	db, note, err := openFile(j.path, j.opts.Now())
+	if err != nil {
+		return 0, err
+	}
+	if note != nil {
+		j.opts.Log.Warn("journal file: cannot leave a note of who holds it", "path", j.path, "error", note)
+	}
+	err = guard(func() error {
+		return db.Update(func(tx *bbolt.Tx) error {
+			if err := checkFormat(tx, bucketJournal, journalVersion); err != nil {
+				return err
+			}
+			for _, name := range []string{bucketDecisions, bucketReferences, bucketAllows, bucketReceipts} {
+				if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+					return fmt.Errorf("create %s: %w", name, err)
+				}
+			}
+			number = readCounts(tx).number
+			return nil
+		})
+	})
+	if err != nil {
+		_ = closeFile(db, j.path)
+		return 0, fmt.Errorf("open %s: %w", j.path, err)
+	}
+	j.db.Store(db)
+	return number, nil
+}
+
+// startAnew moves the damaged file aside and begins a new one. A handle that is still open on the old one is left to its readers.
+func (j *Journal) startAnew(why error) (number uint64, err error) {
+	aside := j.path + ".damaged-" + j.opts.Now().UTC().Format("20060102T150405")
+	if err := os.Rename(j.path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, fmt.Errorf("move damaged journal aside: %w", err)
+	}
+	j.opts.Log.Error("journal is damaged: moved aside, a new one begins", "path", j.path, "aside", aside, "error", why)
+	return j.open()
+}
+
+// run writes batches until the journal is closed.
+func (j *Journal) run() {
+	defer close(j.stopped)
+	idle := time.NewTicker(pruneEvery)
+	defer idle.Stop()
+	backoff := time.Duration(0)
+	for {
+		closing := false
+		select {
+		case <-j.dirty:
+			closing = j.pause(gather, j.full)
+		case <-idle.C:
+		case <-j.quit:
+			closing = true
+		}
+		err := j.flush()
+		if closing {
+			return
+		}
+		if err == nil {
+			backoff = 0
+			continue
+		}
+		backoff = min(max(2*backoff, time.Second), maxBackoff)
+		j.markDirty()
+		if j.pause(backoff, nil) {
+			_ = j.flush() // what stays behind is counted by Close
+			return
+		}
+	}
+}
+
+// pause waits for the time, for early, or for Close, of which it reports the last.
+func (j *Journal) pause(d time.Duration, early <-chan struct{}) (closing bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-early:
+	case <-j.quit:
+		return true
+	}
+	return false
+}
+
+// flush writes what was gathered. What could not be written is gathered again, within the limits of the queue.
+func (j *Journal) flush() error {
+	j.mu.Lock()
+	b := j.current
+	j.flying, j.current = b, newBatch(b.number+1)
+	j.mu.Unlock()
+
+	more := false
+	err := guard(func() (err error) {
+		more, err = j.write(b)
+		return err
+	})
+	if errors.Is(err, errDamaged) {
+		if _, anew := j.startAnew(err); anew != nil {
+			err = errors.Join(err, anew)
+		}
+	}
+	if err != nil && j.written(b.number) {
+		err = nil // the disk failed after the new root was written: what can be read is what counts
+	}
+	if err != nil {
+		j.opts.Log.Error("journal cannot be written, decisions wait in memory", "path", j.path, "waiting", len(b.entries), "dropped", j.dropped.Load(), "error", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.flying = nil
+	if err != nil {
+		j.takeBack(b)
+	} else if more {
+		j.markDirty()
+	}
+	return err
+}
+
+func (j *Journal) written(number uint64) bool {
+	found := uint64(0)
+	err := guard(func() error {
+		return j.db.Load().View(func(tx *bbolt.Tx) error {
+			found = readCounts(tx).number
+			return nil
+		})
+	})
+	return err == nil && found >= number
+}
+
+// takeBack puts a batch that was not written in front of the current one, which keeps its higher number. The caller holds j.mu.
+func (j *Journal) takeBack(b *batch) {
+	late := j.current
+	j.current = b
+	b.number = late.number
+	for _, e := range late.entries {
+		b.add(e)
+	}
+	b.total.add(late.total)
+	merge(b.allows, late.allows, j.opts.MaxProfiles)
+	merge(b.receipts, late.receipts, j.opts.MaxReceipts)
+	j.trim()
+}
+
+func merge(into, from map[string]tally, limit int) {
+	for k, more := range from {
+		t, ok := into[k]
+		if ok || len(into) < limit {
+			t.add(more)
+			into[k] = t
+		}
+	}
+}
+
+// write writes a batch and removes what is too much or too old; more says that there is more to remove.
+func (j *Journal) write(b *batch) (more bool, err error) {
+	err = j.db.Load().Update(func(tx *bbolt.Tx) error {
+		c := readCounts(tx)
+		more = j.tooMuch(tx, c)
+		if b.empty() && !more {
+			return errNothing
+		}
+		c.number = b.number
+		for _, e := range b.entries {
+			if err := putDecision(tx, e, &c); err != nil {
+				return fmt.Errorf("write decision: %w", err)
+			}
+		}
+		if err := j.writeTallies(tx, b, &c); err != nil {
+			return err
+		}
+		for range pruneAtOnce {
+			if more = j.tooMuch(tx, c); !more {
+				break
+			}
+			if err := removeOldest(tx, &c); err != nil {
+				return fmt.Errorf("remove old decision: %w", err)
+			}
+		}
+		return c.write(tx)
+	})
+	if errors.Is(err, errNothing) {
+		return false, nil
+	}
+	return more, err
+}
+
+// errNothing rolls an empty flush back.
+var errNothing = errors.New("nothing to write")
+
+func putDecision(tx *bbolt.Tx, e *entry, c *counts) error {
+	decisions, references := tx.Bucket([]byte(bucketDecisions)), tx.Bucket([]byte(bucketReferences))
+	decisions.FillPercent = 0.9 // nearly always appended to
+	reference := []byte(e.reference())
+	if old := references.Get(reference); old != nil {
+		// The same reference again replaces what it stood for.
+		if v := decisions.Get(old); v != nil {
+			c.decisions--
+			c.bytes -= int64(len(old) + len(v))
+			if err := decisions.Delete(bytes.Clone(old)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := references.Put(reference, []byte(e.key)); err != nil {
+		return err
+	}
+	c.decisions++
+	c.bytes += int64(e.size())
+	return decisions.Put([]byte(e.key), e.value)
+}
+
+// tooMuch reports whether the oldest decision has to go.
+func (j *Journal) tooMuch(tx *bbolt.Tx, c counts) bool {
+	k, _ := tx.Bucket([]byte(bucketDecisions)).Cursor().First()
+	return len(k) >= 8 && (c.decisions > int64(j.opts.MaxDecisions) || c.bytes > j.opts.MaxBytes || keyTime(k).Before(j.opts.Now().Add(-j.opts.MaxAge)))
+}
+
+func removeOldest(tx *bbolt.Tx, c *counts) error {
+	decisions, references := tx.Bucket([]byte(bucketDecisions)), tx.Bucket([]byte(bucketReferences))
+	k, v := decisions.Cursor().First()
+	k = bytes.Clone(k)
+	c.decisions--
+	c.bytes -= int64(len(k) + len(v))
+	if err := decisions.Delete(k); err != nil {
+		return err
+	}
+	return references.Delete(k[8:])
+}
+
+func (j *Journal) writeTallies(tx *bbolt.Tx, b *batch, c *counts) error {
+	info, allows, receipts := tx.Bucket([]byte(bucketJournal)), tx.Bucket([]byte(bucketAllows)), tx.Bucket([]byte(bucketReceipts))
+	if b.total.n > 0 {
+		if err := addTally(info, keyTotal, b.total, new(int64)); err != nil {
+			return fmt.Errorf("count allows: %w", err)
+		}
+	}
+	for profile, t := range b.allows {
+		if err := addTally(allows, profile, t, &c.allows); err != nil {
+			return fmt.Errorf("count allows: %w", err)
+		}
+	}
+	for key, t := range b.receipts {
+		if receipts.Get([]byte(key)) == nil {
+			key = foldAgent(receipts, key)
+		}
+		if err := addTally(receipts, key, t, &c.receipts); err != nil {
+			return fmt.Errorf("count fetches: %w", err)
+		}
+	}
+	if err := evict(allows, &c.allows, j.opts.MaxProfiles); err != nil {
+		return fmt.Errorf("forget old allow counts: %w", err)
+	}
+	if err := evict(receipts, &c.receipts, j.opts.MaxReceipts); err != nil {
+		return fmt.Errorf("forget old receipts: %w", err)
+	}
+	return nil
+}
+
+func addTally(b *bbolt.Bucket, key string, more tally, rows *int64) error {
+	raw := b.Get([]byte(key))
+	if raw == nil {
+		*rows++
+	}
+	t := decodeTally(raw)
+	t.add(more)
+	return b.Put([]byte(key), t.encode())
+}
+
+// foldAgent returns the key to count a fetch by: somebody who makes up user agents must not push out what others have fetched.
+func foldAgent(b *bbolt.Bucket, key string) string {
+	prefix := key[:strings.LastIndexByte(key, 0)+1]
+	n, c := 0, b.Cursor()
+	for k, _ := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)); k, _ = c.Next() {
+		if n++; n >= agentsEach {
+			return prefix + otherAgents
+		}
+	}
+	return key
+}
+
+// evict removes a tenth of the rows, those not counted for the longest time, once there are more than limit.
+func evict(b *bbolt.Bucket, rows *int64, limit int) error {
+	if *rows <= int64(limit) {
+		return nil
+	}
+	type row struct {
+		key  []byte
+		last int64
+	}
+	var all []row
+	c := b.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		all = append(all, row{bytes.Clone(k), decodeTally(v).last})
+	}
+	slices.SortFunc(all, func(x, y row) int { return cmp.Compare(x.last, y.last) })
+	excess := max(0, len(all)-(limit-limit/10))
+	for _, r := range all[:excess] {
+		if err := b.Delete(r.key); err != nil {
+			return err
+		}
+	}
+	*rows = int64(len(all) - excess)
+	return nil
+}

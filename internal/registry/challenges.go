@@ -1,0 +1,120 @@
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"postern/internal/trust"
+)
+
+// Limits of a challenge's life.
+const (
+	DefaultChallengeTTL = time.Hour
+	MaxChallengeTTL     = 30 * 24 * time.Hour
+)
+
+// Why a challenge does not authorise an enrolment. Each wraps trust.ErrForbidden; devices are told the same for all of them.
+var (
+	ErrChallengeUnknown = fmt.Errorf("challenge is unknown: %w", trust.ErrForbidden)
+	ErrChallengeSpent   = fmt.Errorf("challenge was used before: %w", trust.ErrForbidden)
+	ErrChallengeExpired = fmt.Errorf("challenge has expired: %w", trust.ErrForbidden)
+	ErrChallengeVoid    = fmt.Errorf("challenge was made for the device's previous owner or state: %w", trust.ErrForbidden)
+)
+
+// Challenge authorises one enrolment of one device for one owner. Only a hash of the secret is stored; 160 random bits need no slow hash.
+type Challenge struct {
+	ID      string          `json:"id"` // the first 16 hex digits of the hash: safe to log
+	Issuer  string          `json:"issuer"`
+	Device  trust.DeviceID  `json:"device"`
+	Owner   string          `json:"owner"`
+	By      trust.Principal `json:"by"`
+	Created time.Time       `json:"created"`
+	Expires time.Time       `json:"expires"`
+	Spent   trust.Serial    `json:"spent,omitempty"` // the certificate it was spent on
+	SpentAt time.Time       `json:"spent_at"`
+}
+
+// CreateChallenge makes a one-time challenge for a device and returns its secret, which is not stored. ttl 0 means DefaultChallengeTTL.
+func (r *Registry) CreateChallenge(ctx context.Context, p trust.Principal, id trust.DeviceID, ttl time.Duration) (secret string, c Challenge, err error) {
+	if ttl == 0 {
+		ttl = DefaultChallengeTTL
+	}
+	if ttl < time.Second || ttl > MaxChallengeTTL {
+		return "", c, fmt.Errorf("challenge lifetime %s %w: use 1s to %s", ttl, trust.ErrInvalid, MaxChallengeTTL)
+	}
+	secret = newSecret()
+	hash := hashSecret(secret)
+	_, err = r.update(ctx, p, ActChallenge, string(id), func(t *txn) error {
+		d, err := get[trust.Device](t, tableDevices, string(id))
+		if err != nil {
+			return err
+		}
+		if d.State == trust.Retired || d.State == trust.Blocked {
+			return fmt.Errorf("device is %s: %w", d.State, trust.ErrConflict)
+		}
+		c = Challenge{ID: hash[:16], Issuer: d.Issuer, Device: id, Owner: d.Owner, By: p, Created: t.now.UTC(), Expires: t.now.Add(ttl).UTC()}
+		if err := put(t, tableChallenges, hash, c); err != nil {
+			return err
+		}
+		t.Touch(KindChallenge, c.ID)
+		return t.audit(AuditEntry{Action: ActChallenge, Object: string(id), Detail: "challenge " + c.ID})
+	})
+	return secret, c, err
+}
+
+// newSecret returns 160 random bits as 32 characters that survive every keyboard, URL and configuration profile.
+func newSecret() string {
+	var raw [20]byte
+	_, _ = rand.Read(raw[:])
+	return base32.StdEncoding.EncodeToString(raw[:])
+}
+
+// hashSecret is how secrets of 160 random bits are stored and looked up.
+func hashSecret(secret string) string {
+	sum := sha256.Sum256([]byte("postern secret\x00" + secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// Challenge looks a secret up at an issuer, without spending it. The error says why it does not authorise; the device is returned also then, where
+// the challenge is known, so that the refusal can be recorded with it.
+func (r *Registry) Challenge(ctx context.Context, issuer, secret string) (c Challenge, d trust.Device, o trust.Owner, err error) {
+	err = r.view(ctx, func(rd Reader) error {
+		var err error
+		if c, err = get[Challenge](rd, tableChallenges, hashSecret(secret)); errors.Is(err, trust.ErrNotFound) {
+			return ErrChallengeUnknown
+		} else if err != nil {
+			return err
+		}
+		if c.Issuer != issuer {
+			c = Challenge{}
+			return ErrChallengeUnknown
+		}
+		if d, err = get[trust.Device](rd, tableDevices, string(c.Device)); err != nil {
+			return err
+		}
+		if o, err = get[trust.Owner](rd, tableOwners, d.Owner); err != nil {
+			return err
+		}
+		return usable(c, d, r.now())
+	})
+	return c, d, o, err
+}
+
+// usable reports why a known challenge does not authorise an enrolment of its device now.
+func usable(c Challenge, d trust.Device, now time.Time) error {
+	switch {
+	case c.Spent != "":
+		return ErrChallengeSpent
+	case !now.Before(c.Expires):
+		return ErrChallengeExpired
+	case d.Owner != c.Owner || d.State == trust.Retired || d.State == trust.Blocked:
+		return ErrChallengeVoid
+	}
+	return nil
+}

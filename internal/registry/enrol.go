@@ -1,0 +1,211 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"postern/internal/trust"
+)
+
+// RetryWindow is how long a repeated SCEP request gets the certificate already issued. RFC 8894, section 4.4 lets a client repeat itself when a
+// reply was lost; clients also reuse a transactionID to renew, much later and with another message.
+const RetryWindow = time.Hour
+
+// Transaction is what makes two SCEP requests the same one. All fields count.
+type Transaction struct {
+	Issuer, ID, MessageType string
+	Signer                  [32]byte // SHA-256 of the signer certificate
+	CSR                     [32]byte // SHA-256 of the CSR
+	Challenge               string   // the secret; only a hash is stored
+}
+
+func (x Transaction) key() string {
+	h := sha256.New()
+	for _, s := range []string{x.Issuer, x.ID, x.MessageType, string(x.Signer[:]), string(x.CSR[:]), hashSecret(x.Challenge)} {
+		fmt.Fprintf(h, "%d:%s", len(s), s)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// transactionRecord is where a transaction led.
+type transactionRecord struct {
+	Certificate string    `json:"certificate"` // key in the table of certificates
+	At          time.Time `json:"at"`
+}
+
+// Issued returns the certificate that the same request was answered with within RetryWindow, or trust.ErrNotFound.
+func (r *Registry) Issued(ctx context.Context, x Transaction) (c trust.Certificate, err error) {
+	err = r.view(ctx, func(rd Reader) error {
+		c, err = issued(rd, x, r.now())
+		return err
+	})
+	return c, err
+}
+
+func issued(rd Reader, x Transaction, now time.Time) (trust.Certificate, error) {
+	rec, err := get[transactionRecord](rd, tableTransactions, x.key())
+	if err != nil {
+		return trust.Certificate{}, err
+	}
+	if now.Sub(rec.At) > RetryWindow {
+		return trust.Certificate{}, fmt.Errorf("transaction is over: %w", trust.ErrNotFound)
+	}
+	return get[trust.Certificate](rd, tableCertificates, rec.Certificate)
+}
+
+// Enrolment is a certificate that was signed and not yet handed out.
+type Enrolment struct {
+	Transaction Transaction
+	Certificate trust.Certificate // Evidence says what authorised it
+	Challenge   string            // the secret to be spent; empty for a renewal
+}
+
+// CommitEnrolment makes a signed certificate real: in one commit the challenge is spent or the renewed certificate superseded, the certificate is stored,
+// the device active, and all of it audited. If the same request was committed meanwhile, that certificate is returned instead, and the one given is
+// nobody's. Everything that authorised the enrolment is checked again here.
+func (r *Registry) CommitEnrolment(ctx context.Context, p trust.Principal, e Enrolment) (trust.Certificate, error) {
+	action := ActEnrol
+	if e.Certificate.Evidence.Kind == "renewal" {
+		action = ActRenew
+	}
+	c := e.Certificate
+	_, err := r.update(ctx, p, action, string(c.Device), func(t *txn) error {
+		c = e.Certificate
+		earlier, err := issued(t, e.Transaction, t.now)
+		if err == nil {
+			c = earlier
+			return nil
+		}
+		if !errors.Is(err, trust.ErrNotFound) {
+			return err
+		}
+		d, err := t.enrolable(c)
+		if err != nil {
+			return err
+		}
+		if action == ActEnrol {
+			err = t.spend(e.Challenge, c, d)
+		} else {
+			err = t.renewable(c)
+		}
+		if err != nil {
+			return err
+		}
+		return t.issue(e.Transaction, c, d, action)
+	})
+	return c, err
+}
+
+// enrolable returns the device of c if it may get a certificate for the owner in c.
+func (t *txn) enrolable(c trust.Certificate) (trust.Device, error) {
+	d, err := get[trust.Device](t, tableDevices, string(c.Device))
+	if err != nil {
+		return d, err
+	}
+	if d.State == trust.Retired || d.State == trust.Blocked || d.State == trust.Quarantined {
+		return d, fmt.Errorf("device is %s: %w", d.State, trust.ErrForbidden)
+	}
+	if d.Owner != c.Owner || d.Issuer != c.Issuer {
+		return d, fmt.Errorf("device changed hands while its certificate was signed: %w", trust.ErrForbidden)
+	}
+	return d, nil
+}
+
+// spend uses the challenge up for c.
+func (t *txn) spend(secret string, c trust.Certificate, d trust.Device) error {
+	hash := hashSecret(secret)
+	ch, err := get[Challenge](t, tableChallenges, hash)
+	if errors.Is(err, trust.ErrNotFound) {
+		return ErrChallengeUnknown
+	} else if err != nil {
+		return err
+	}
+	if ch.Device != c.Device || ch.Issuer != c.Issuer {
+		return ErrChallengeUnknown
+	}
+	if err := usable(ch, d, t.now); err != nil {
+		return err
+	}
+	ch.Spent, ch.SpentAt = c.Serial, t.now.UTC()
+	return put(t, tableChallenges, hash, ch)
+}
+
+// renewable checks that the certificate renewed by c may be: good, once, and of the same device.
+func (t *txn) renewable(c trust.Certificate) error {
+	old, err := get[trust.Certificate](t, tableCertificates, certKey(c.Issuer, c.Evidence.Renews))
+	if err != nil {
+		return err
+	}
+	if old.Status != trust.Good || old.Device != c.Device || old.Owner != c.Owner {
+		return fmt.Errorf("certificate to be renewed is %s: %w", old.Status, trust.ErrForbidden)
+	}
+	return nil
+}
+
+// issue stores the certificate, supersedes the device's older good ones, activates the device, remembers the transaction and audits.
+func (t *txn) issue(x Transaction, c trust.Certificate, d trust.Device, action string) error {
+	key := certKey(c.Issuer, c.Serial)
+	if _, taken := t.Get(tableCertificates, key); taken {
+		return fmt.Errorf("serial number %s was issued before: %w", c.Serial, trust.ErrConflict)
+	}
+	older, err := t.certificatesOf(d.ID)
+	if err != nil {
+		return err
+	}
+	for _, o := range older {
+		if o.Status == trust.Good && o.Issuer == c.Issuer {
+			o.Status, o.ChangedAt, o.Successor = trust.Superseded, t.now.UTC(), c.Serial
+			c.Predecessor = o.Serial
+			if err := t.putCertificate(o); err != nil {
+				return err
+			}
+		}
+	}
+	c.Status, c.ChangedAt = trust.Good, t.now.UTC()
+	if err := t.putCertificate(c); err != nil {
+		return err
+	}
+	t.Put(tableByDevice, string(d.ID)+"/"+key, nil)
+	if err := put(t, tableTransactions, x.key(), transactionRecord{key, t.now.UTC()}); err != nil {
+		return err
+	}
+	if d.State != trust.Active {
+		d.State, d.Updated = trust.Active, t.now.UTC()
+		if err := put(t, tableDevices, string(d.ID), d); err != nil {
+			return err
+		}
+		t.Touch(KindDevice, string(d.ID))
+	}
+	c.DER = nil
+	return t.audit(AuditEntry{Action: action, Object: string(d.ID), Detail: "certificate " + string(c.Serial), After: snapshot(c)})
+}
+
+// certificatesOf returns all certificates of a device.
+func (t *txn) certificatesOf(id trust.DeviceID) ([]trust.Certificate, error) {
+	return certificatesOf(t, id)
+}
+
+func certificatesOf(rd Reader, id trust.DeviceID) ([]trust.Certificate, error) {
+	var keys []string
+	rd.Scan(tableByDevice, string(id)+"/", "", func(key string, _ []byte) bool {
+		keys = append(keys, strings.TrimPrefix(key, string(id)+"/"))
+		return true
+	})
+	out := []trust.Certificate{}
+	for _, k := range keys {
+		c, err := get[trust.Certificate](rd, tableCertificates, k)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// certKey is the key of a certificate, in the store and as the ID of a Change.
+func certKey(issuer string, s trust.Serial) string { return issuer + "/" + string(s) }

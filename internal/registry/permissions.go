@@ -1,0 +1,72 @@
+package registry
+
+import "postern/internal/trust"
+
+// The actions that are authorised and audited.
+const (
+	ActDeviceAdd      = "device.add"
+	ActDeviceRetire   = "device.retire"
+	ActDeviceReassign = "device.reassign"
+	ActDeviceState    = "device.state"
+	ActOwnerPut       = "owner.put"
+	ActChallenge      = "challenge.create"
+	ActEnrol          = "certificate.enrol"
+	ActRenew          = "certificate.renew"
+	ActRevoke         = "certificate.revoke"
+	ActHold           = "certificate.hold"
+	ActRelease        = "certificate.release"
+	ActUsed           = "certificate.used"
+	ActProfileObserve = "profile.observe"
+	ActProfileLink    = "profile.link"
+	ActProfileForget  = "profile.forget"
+	ActPublish        = "crl.publish"
+	ActCRLCommit      = "crl.commit"
+	ActCAPut          = "ca.put"
+	ActTokenCreate    = "token.create"
+	ActTokenRevoke    = "token.revoke"
+	ActTokenList      = "token.list"
+)
+
+// rights returns the actions of a principal. Reading needs no right here: the admin door asks MayRead.
+func rights(p trust.Principal) []string {
+	switch p.Kind {
+	case "scep":
+		return []string{ActEnrol, ActRenew}
+	case "edge":
+		return []string{ActProfileObserve, ActUsed}
+	case "publisher":
+		return []string{ActCRLCommit}
+	case "system":
+		return []string{ActCAPut, ActPublish}
+	}
+	switch p.Role {
+	case trust.PKIOfficer:
+		return []string{ActDeviceAdd, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActChallenge, ActRevoke, ActHold, ActRelease,
+			ActProfileLink, ActProfileForget, ActPublish}
+	case trust.HelpDesk:
+		return []string{ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget}
+	}
+	return nil
+}
+
+// permitted reports whether p may do the action. Root may do what administrators do, and nothing that only a door does on its own evidence.
+func permitted(p trust.Principal, action string) bool {
+	if p.Role == trust.Root {
+		return action != ActEnrol && action != ActRenew && action != ActCRLCommit
+	}
+	for _, a := range rights(p) {
+		if a == action {
+			return true
+		}
+	}
+	return false
+}
+
+// MayRead reports whether the principal may look at what the registry and the journal hold. Access tokens are listed to root alone.
+func MayRead(p trust.Principal) bool {
+	switch p.Role {
+	case trust.Root, trust.PKIOfficer, trust.HelpDesk, trust.PolicyAuthor, trust.Auditor:
+		return true
+	}
+	return false
+}

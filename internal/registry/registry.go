@@ -1,0 +1,117 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"postern/internal/trust"
+)
+
+// Registry is the only way to change state. Its methods authorise the principal, change the store in one transaction and write the audit entry in the
+// same transaction. They return errors that wrap trust.ErrNotFound, ErrConflict, ErrInvalid or ErrForbidden where one of these fits.
+type Registry struct {
+	store Store
+	now   func() time.Time
+	log   *slog.Logger
+}
+
+// New returns the rules over a store. now must not run backwards by more than the clock of the machine does.
+func New(store Store, now func() time.Time, log *slog.Logger) *Registry {
+	return &Registry{store: store, now: now, log: log}
+}
+
+// Store returns the store below, for followers of the revision.
+func (r *Registry) Store() Store { return r.store }
+
+// txn is one change in progress: a Writer that remembers the first error of encoding, so that rules read as straight lines.
+type txn struct {
+	Writer
+	p   trust.Principal
+	now time.Time
+}
+
+// update authorises p for the action and runs fn in one transaction. A refused principal is audited too.
+func (r *Registry) update(ctx context.Context, p trust.Principal, action, object string, fn func(*txn) error) (Revision, error) {
+	if !permitted(p, action) {
+		err := fmt.Errorf("%s %s: role %q may not do this: %w", action, object, p.Role, trust.ErrForbidden)
+		if _, aerr := r.store.Update(ctx, func(w Writer) error {
+			return (&txn{w, p, r.now()}).audit(AuditEntry{Action: action, Object: object, Outcome: Refused, Detail: "role may not do this"})
+		}); aerr != nil {
+			return 0, errors.Join(err, aerr)
+		}
+		return 0, err
+	}
+	rev, err := r.store.Update(ctx, func(w Writer) error { return fn(&txn{w, p, r.now()}) })
+	if err != nil {
+		return 0, fmt.Errorf("%s %s: %w", action, object, err)
+	}
+	return rev, nil
+}
+
+// view runs fn on a snapshot.
+func (r *Registry) view(ctx context.Context, fn func(Reader) error) error {
+	return r.store.View(ctx, fn)
+}
+
+// put encodes v into the table.
+func put(w Writer, t Table, key string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s %s: %w", t, key, err)
+	}
+	w.Put(t, key, b)
+	return nil
+}
+
+// get decodes the value of the key; a missing one is trust.ErrNotFound, an unreadable one is an error: never a zero value that looks real.
+func get[T any](r Reader, t Table, key string) (T, error) {
+	var v T
+	b, ok := r.Get(t, key)
+	if !ok {
+		return v, fmt.Errorf("%s %q: %w", strings.TrimSuffix(string(t), "s"), key, trust.ErrNotFound)
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return v, fmt.Errorf("decode %s %s: %w", t, key, err)
+	}
+	return v, nil
+}
+
+// list decodes up to limit values that keep accepts, in key order, and stops at the first that cannot be decoded.
+func list[T any](r Reader, t Table, prefix, after string, limit int, keep func(T) bool) ([]T, error) {
+	out := []T{}
+	var bad error
+	r.Scan(t, prefix, after, func(key string, value []byte) bool {
+		var v T
+		if err := json.Unmarshal(value, &v); err != nil {
+			bad = fmt.Errorf("decode %s %s: %w", t, key, err)
+			return false
+		}
+		if keep == nil || keep(v) {
+			out = append(out, v)
+		}
+		return len(out) < limit
+	})
+	return out, bad
+}
+
+// Page limits of every list.
+const (
+	DefaultLimit = 100
+	MaxLimit     = 1000
+)
+
+// pageLimit bounds what a caller asks for.
+func pageLimit(n int) int {
+	switch {
+	case n <= 0:
+		return DefaultLimit
+	case n > MaxLimit:
+		return MaxLimit
+	}
+	return n
+}

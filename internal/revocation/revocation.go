@@ -1,0 +1,153 @@
+// Package revocation is the door through which the world learns what has been revoked: CRLs and delta CRLs (RFC 5280, section 5), the distribution
+// point that serves them, and OCSP (RFC 6960).
+//
+// Publisher keeps, for each CA, a pair that is always valid together: a base CRL and a delta CRL that was made after it. It follows the registry, signs a
+// new delta as soon as something changed, distrusts what was signed until it has been parsed back, verified and compared with what the world already has,
+// commits its number by compare-and-swap, and only then serves it. Its content is a function of the registry's history alone, see content.go.
+//
+// What holds whatever happens, also after kill -9: numbers only rise; thisUpdate is never earlier than one that was published and never in the future; what
+// was published as revoked stays so until it is released or has expired; and if signing fails, the old pair stays served and Status says why.
+package revocation
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"postern/internal/ca"
+	"postern/internal/registry"
+	"postern/internal/trust"
+)
+
+// Schedule says how long CRLs are valid and how often they are renewed. Zero fields take the defaults.
+type Schedule struct {
+	BaseLifetime  time.Duration // thisUpdate to nextUpdate of a base CRL; 7 days
+	BaseEvery     time.Duration // thisUpdate to Next CRL Publish of a base CRL; 24 hours
+	DeltaLifetime time.Duration // of a delta CRL; 24 hours
+	DeltaEvery    time.Duration // of a delta CRL, if nothing changes; 1 hour
+}
+
+// OCSPTimes says how long OCSP answers are good for. Zero fields take the defaults.
+type OCSPTimes struct {
+	Lifetime time.Duration // thisUpdate to nextUpdate; 1 hour, at most 4 days
+	MaxAge   time.Duration // how long an HTTP cache may keep the answer to a GET, at most Lifetime; 1 minute
+}
+
+// Config is what a Publisher is made of.
+type Config struct {
+	Issuers  []*ca.Issuer
+	Registry *registry.Registry
+	Index    *registry.Index  // has to be followed (Index.Run) by the caller; OCSP answers from it
+	Journal  registry.Journal // takes the receipts of fetches; nil keeps none
+	Dir      string           // the data directory; CRLs are written to <Dir>/crl/<issuer>/
+	Now      func() time.Time
+	Log      *slog.Logger
+	Schedule Schedule
+	OCSP     OCSPTimes
+
+	// Own lists certificates beside those of the CAs and the registration authority that the CAs have signed and the registry does not hold, such as that of
+	// the edge's TLS listener: without it OCSP calls them unknown.
+	Own []*x509.Certificate
+}
+
+// Publisher publishes the CRLs of all CAs of its issuers. Make one per process with NewPublisher, call Prime, then Run.
+type Publisher struct {
+	cfg         Config
+	authorities []*authority
+}
+
+// NewPublisher checks the configuration; it reads and writes nothing.
+func NewPublisher(cfg Config) (*Publisher, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("revocation: %w", err)
+	}
+	p := &Publisher{cfg: cfg}
+	for _, issuer := range cfg.Issuers {
+		spec := issuer.Spec()
+		for _, c := range issuer.Certificates() {
+			p.authorities = append(p.authorities, &authority{
+				issuer: issuer, name: spec.ID, id: c.ID, cert: c.Cert, registry: cfg.Registry, now: cfg.Now, schedule: cfg.Schedule,
+				log:   cfg.Log.With("issuer", spec.ID, "ca", c.ID),
+				files: files{dir: filepath.Join(cfg.Dir, "crl", spec.ID), ca: c.ID},
+			})
+		}
+	}
+	return p, nil
+}
+
+// complete fills in defaults and reports every setting that cannot work.
+func (c *Config) complete() error {
+	for _, d := range []struct {
+		value *time.Duration
+		def   time.Duration
+	}{
+		{&c.Schedule.BaseLifetime, 7 * 24 * time.Hour}, {&c.Schedule.BaseEvery, 24 * time.Hour},
+		{&c.Schedule.DeltaLifetime, 24 * time.Hour}, {&c.Schedule.DeltaEvery, time.Hour},
+		{&c.OCSP.Lifetime, time.Hour}, {&c.OCSP.MaxAge, time.Minute},
+	} {
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+	}
+	var errs []error
+	if len(c.Issuers) == 0 || c.Registry == nil || c.Index == nil || c.Now == nil || c.Log == nil || c.Dir == "" {
+		errs = append(errs, errors.New("issuers, registry, index, clock, log and directory are all needed"))
+	}
+	s, o := c.Schedule, c.OCSP
+	// A second is the resolution of a CRL's times; a pair takes up to one to make.
+	if s.BaseEvery < 5*time.Second || s.BaseLifetime < 2*s.BaseEvery {
+		errs = append(errs, fmt.Errorf("base CRLs every %s, valid for %s, %w: want at least two in a lifetime", s.BaseEvery, s.BaseLifetime, trust.ErrInvalid))
+	}
+	if s.DeltaEvery < 2*time.Second || s.DeltaLifetime < 2*s.DeltaEvery {
+		errs = append(errs, fmt.Errorf("delta CRLs every %s, valid for %s, %w: want at least two in a lifetime", s.DeltaEvery, s.DeltaLifetime, trust.ErrInvalid))
+	}
+	if o.Lifetime < time.Second || o.Lifetime > 4*24*time.Hour || o.MaxAge < 0 || o.MaxAge > o.Lifetime {
+		errs = append(errs, fmt.Errorf("OCSP answers valid for %s, cached for %s, %w", o.Lifetime, o.MaxAge, trust.ErrInvalid))
+	}
+	return errors.Join(errs...)
+}
+
+// Prime loads what was published before and publishes what is missing or out of date, so that every CA has a valid pair before a listener opens. It takes up
+// to two seconds per CA, all at once. It fails only if some CA is left without a valid pair; CRLs that are merely due and cannot be signed are left to Run.
+func (p *Publisher) Prime(ctx context.Context) error {
+	return p.each(func(a *authority) error {
+		if err := a.prime(ctx); err != nil {
+			return fmt.Errorf("publish the first CRLs of %s/%s: %w", a.name, a.id, err)
+		}
+		return nil
+	})
+}
+
+// Run publishes until ctx ends, then returns nil. Failures are retried, logged and reported by Status; they never end it.
+func (p *Publisher) Run(ctx context.Context) error {
+	return p.each(func(a *authority) error { return a.run(ctx, p.finish) })
+}
+
+// each runs fn for every CA at the same time and waits for all.
+func (p *Publisher) each(fn func(*authority) error) error {
+	errs := make([]error, len(p.authorities))
+	var wg sync.WaitGroup
+	for i, a := range p.authorities {
+		wg.Go(func() { errs[i] = fn(a) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// finish ends a stored request once every CA of its issuer has carried it out.
+func (p *Publisher) finish(ctx context.Context, r registry.PublishRequest) error {
+	for _, a := range p.authorities {
+		if a.name == r.Issuer && !a.status.carriedOut(r.At) {
+			return nil
+		}
+	}
+	return p.cfg.Registry.PublishDone(ctx, principal(), r)
+}
+
+// principal is who commits CRLs.
+func principal() trust.Principal { return trust.Principal{Kind: "publisher", Name: "revocation"} }

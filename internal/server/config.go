@@ -1,0 +1,169 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/token"
+)
+
+// MaxConfig is the size limit of a configuration file in bytes, before it is parsed.
+const MaxConfig = 256 << 10
+
+// maxNesting bounds the nesting of a configuration file; the deepest legal one has four levels.
+const maxNesting = 16
+
+// File is a configuration file as written. It is untrusted: Validate turns it into a Config. The doc tags are the comments of the example.
+type File struct {
+	Data    string          `yaml:"data" doc:"state, keys and the admin socket; relative to this file"`
+	Issuers []IssuerSection `yaml:"issuers,omitempty" doc:"the certificate authorities whose keys are on this machine"`
+	Public  *PublicSection  `yaml:"public,omitempty" doc:"SCEP, CRLs and OCSP for the world, plain HTTP"`
+	Edge    *EdgeSection    `yaml:"edge,omitempty" doc:"the gate for phones, in front of Exchange"`
+	Admin   *AdminSection   `yaml:"admin,omitempty" doc:"admin API over TCP, with access tokens; the command line uses a socket in the data directory"`
+	Policy  *PolicySection  `yaml:"policy,omitempty" doc:"who gets a certificate and whose mail passes"`
+}
+
+// IssuerSection is one issuer: a root and an issuing CA for the mail domains of one company.
+type IssuerSection struct {
+	ID            string   `yaml:"id" doc:"short name, in URLs; never change it"`
+	Organization  string   `yaml:"organization"`
+	Domains       []string `yaml:"domains,flow" doc:"the only mail domains this issuer may certify"`
+	URL           string   `yaml:"url" doc:"where the world finds the public listener; it goes into certificates"`
+	LegacyClients bool     `yaml:"legacy_clients,omitempty" doc:"accept SCEP requests in single DES, 3DES or SHA-1, for old devices"`
+}
+
+// PublicSection is the listener for SCEP, CRLs and OCSP.
+type PublicSection struct {
+	Listen string `yaml:"listen"`
+}
+
+// EdgeSection is the gate in front of Exchange.
+type EdgeSection struct {
+	Listen     string     `yaml:"listen"`
+	Hostname   string     `yaml:"hostname" doc:"the host name that phones use"`
+	TLS        TLSSection `yaml:"tls,flow" doc:"replace what init has made by a certificate that your phones trust"`
+	Upstream   string     `yaml:"upstream" doc:"Exchange; plain http only on loopback"`
+	UpstreamCA string     `yaml:"upstream_ca,omitempty" doc:"PEM file of roots to verify Exchange with; the system's if left out"`
+	StaleLimit Duration   `yaml:"stale_limit,omitempty" doc:"how long to decide from the last known state when the registry does not answer; 15m if left out"`
+}
+
+// TLSSection names a certificate chain and its key, both PEM.
+type TLSSection struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+// AdminSection is the admin API over TCP.
+type AdminSection struct {
+	Listen string      `yaml:"listen"`
+	TLS    *TLSSection `yaml:"tls,omitempty,flow" doc:"required unless listen is a loopback address"`
+}
+
+// PolicySection selects the policies.
+type PolicySection struct {
+	Path    string `yaml:"path" doc:"directory with your team's *.rego; empty: the built-in policies alone"`
+	Replace bool   `yaml:"replace,omitempty" doc:"your files replace the built-in policies instead of extending them"`
+}
+
+// Duration is a time.Duration written as in Go: 90s, 15m, 8760h.
+type Duration time.Duration
+
+// UnmarshalYAML reads a duration.
+func (d *Duration) UnmarshalYAML(b []byte) error {
+	var s string
+	if err := yaml.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("duration %q: write it like 90s, 15m or 8760h", s)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalYAML writes a duration.
+func (d Duration) MarshalYAML() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// ReadFile reads and validates the configuration file. Errors name line and column, or the path of the key.
+func ReadFile(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("no configuration file %s: make one with `postern init DIR --issuer ID --domain DOMAIN`, or name it with -c", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, MaxConfig+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	file, err := Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	abs, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	cfg, err := file.Validate(abs)
+	if err != nil {
+		return nil, fmt.Errorf("%s:\n%w", path, err)
+	}
+	return cfg, nil
+}
+
+// Parse decodes a configuration. Unknown and duplicate keys, anchors and aliases are errors with line and column.
+func Parse(b []byte) (f *File, err error) {
+	if len(b) > MaxConfig {
+		return nil, fmt.Errorf("configuration is larger than %d bytes", MaxConfig)
+	}
+	defer func() {
+		// The library is a third party's parser of hostile input: whatever it does, the answer is a refusal.
+		if r := recover(); r != nil {
+			f, err = nil, fmt.Errorf("configuration is not YAML that can be read: %v", r)
+		}
+	}()
+	if err := scan(b); err != nil {
+		return nil, err
+	}
+	f = &File{}
+	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(f); errors.Is(err, io.EOF) {
+		return nil, errors.New("configuration is empty")
+	} else if err != nil {
+		return nil, errors.New(yaml.FormatError(err, false, true))
+	}
+	return f, nil
+}
+
+// scan refuses what would make a small file a large document, before the parser recurses into it.
+func scan(b []byte) error {
+	depth := 0
+	for _, t := range lexer.Tokenize(string(b)) {
+		switch t.Type {
+		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType:
+			return fmt.Errorf("line %d, column %d: anchors, aliases and tags are not used here", t.Position.Line, t.Position.Column)
+		case token.SequenceStartType, token.MappingStartType:
+			depth++
+		case token.SequenceEndType, token.MappingEndType:
+			depth--
+		case token.SequenceEntryType, token.MappingKeyType:
+			// Block nesting shows as indentation; a legal file has its deepest entry far to the left of this.
+			if t.Position.Column > 4*maxNesting {
+				depth = maxNesting + 1
+			}
+		}
+		if depth > maxNesting {
+			return fmt.Errorf("line %d, column %d: nested deeper than %d levels", t.Position.Line, t.Position.Column, maxNesting)
+		}
+	}
+	return nil
+}

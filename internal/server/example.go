@@ -1,0 +1,79 @@
+package server
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Example returns the configuration of one machine for one issuer, as `postern init` writes it. issuer and domain must be valid.
+func Example(issuer, organization, domain string) File {
+	return File{
+		Data:    "./var",
+		Issuers: []IssuerSection{{ID: issuer, Organization: organization, Domains: []string{domain}, URL: "http://127.0.0.1:8080"}},
+		Public:  &PublicSection{Listen: "127.0.0.1:8080"},
+		Edge: &EdgeSection{Listen: "127.0.0.1:8443", Hostname: "mail." + domain, TLS: TLSSection{Certificate: "edge.pem", Key: "edge.key"},
+			Upstream: "https://outlook.office365.com"},
+		Admin:  &AdminSection{Listen: "127.0.0.1:9000"},
+		Policy: &PolicySection{},
+	}
+}
+
+// Write returns the file as YAML with a comment for every key that has one, and every key that is left out as a comment.
+func (f File) Write() ([]byte, error) {
+	comments := yaml.CommentMap{}
+	document(reflect.ValueOf(f), "$", comments)
+	b, err := yaml.MarshalWithOptions(f, yaml.Indent(2), yaml.IndentSequence(true), yaml.WithComment(comments))
+	if err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	head := "# Postern. Check it with `postern config check`; unknown keys are errors. Every key: `postern config example`.\n"
+	return append([]byte(head), b...), nil
+}
+
+// document collects the doc tags of all keys that are present.
+func document(v reflect.Value, path string, comments yaml.CommentMap) {
+	for v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return
+		}
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.Slice:
+		if v.Len() > 0 && v.Index(0).Kind() == reflect.Struct {
+			document(v.Index(0), path+"[0]", comments)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			tag := v.Type().Field(i).Tag
+			name, opts, _ := strings.Cut(tag.Get("yaml"), ",")
+			if strings.Contains(opts, "omitempty") && v.Field(i).IsZero() {
+				continue
+			}
+			key := path + "." + name
+			if doc := tag.Get("doc"); doc != "" {
+				comments[key] = []*yaml.Comment{yaml.HeadComment(" " + doc)}
+			}
+			if !strings.Contains(opts, "flow") {
+				document(v.Field(i), key, comments)
+			}
+		}
+	}
+}
+
+// Complete returns a configuration with every key there is, for `postern config example`.
+func Complete() File {
+	f := Example("contoso", "Contoso", "contoso.com")
+	f.Issuers[0].URL = "http://pki.contoso.com"
+	f.Issuers[0].LegacyClients = true
+	f.Public.Listen = "0.0.0.0:80"
+	f.Edge.Listen = "0.0.0.0:443"
+	f.Edge.UpstreamCA = "upstream-roots.pem"
+	f.Edge.StaleLimit = Duration(DefaultStaleLimit)
+	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}
+	f.Policy = &PolicySection{Path: "policies", Replace: true}
+	return f
+}

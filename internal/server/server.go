@@ -1,0 +1,314 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"postern/internal/admin"
+	"postern/internal/ca"
+	"postern/internal/edge"
+	"postern/internal/policy"
+	"postern/internal/registry"
+	"postern/internal/registry/bolt"
+	"postern/internal/revocation"
+	"postern/internal/scep"
+	"postern/internal/trust"
+)
+
+// Options say what to run and for whom. All fields but Ready are required.
+type Options struct {
+	Config  *Config
+	Version string
+	Getenv  func(string) string
+	Now     func() time.Time
+	Log     *slog.Logger
+	Ready   func(Addresses) // called once when every listener is open
+}
+
+// Addresses are where the listeners really are; empty for a section that is not there.
+type Addresses struct{ Public, Edge, Admin, Socket string }
+
+// Server is an assembled Postern. Make it with Open, run it once with Run.
+type Server struct {
+	opts      Options
+	addresses Addresses
+	closers   []func() error // in order of opening
+	followers []part         // run until every door is closed
+	doors     []part
+
+	store     *bolt.Store
+	journal   *bolt.Journal
+	registry  *registry.Registry
+	index     *registry.Index
+	policy    *policy.Active
+	issuers   []*ca.Issuer
+	publisher *revocation.Publisher
+}
+
+// Open opens the data directory, the keys and every listener that the configuration asks for. Whatever is wrong is found here, before anything is answered.
+func Open(ctx context.Context, opts Options) (_ *Server, err error) {
+	s := &Server{opts: opts}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	for _, step := range []func(context.Context) error{s.openState, s.openIssuers, s.openIndex, s.openPolicy, s.openPublic, s.openEdge, s.openAdmin} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// opened remembers what has to be closed.
+func (s *Server) opened(c func() error) { s.closers = append(s.closers, c) }
+
+// close closes what was opened, the last first.
+func (s *Server) close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+func (s *Server) openState(context.Context) error {
+	data := s.opts.Config.Data
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	store, err := bolt.Open(filepath.Join(data, "registry.db"), bolt.Options{Log: s.opts.Log, Now: s.opts.Now})
+	var held *bolt.HeldError
+	if errors.As(err, &held) {
+		return fmt.Errorf("the data directory %s is in use by %s: stop that one first, or give this one another `data`", data, held.Holder)
+	}
+	if err != nil {
+		return fmt.Errorf("open registry: %w", err)
+	}
+	s.store = store
+	s.opened(store.Close)
+	if s.journal, err = bolt.OpenJournal(filepath.Join(data, "journal.db"), bolt.JournalOptions{Log: s.opts.Log, Now: s.opts.Now}); err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	s.opened(s.journal.Close)
+	s.registry = registry.New(store, s.opts.Now, s.opts.Log)
+	return nil
+}
+
+// IssuerDir is where the keys of an issuer are.
+func IssuerDir(data, id string) string { return filepath.Join(data, "issuers", id) }
+
+// Spec is what package ca has to know of an issuer.
+func (i Issuer) Spec() ca.Spec {
+	return ca.Spec{ID: i.ID, Organization: i.Organization, Domains: i.Domains, URL: i.URL}
+}
+
+func (s *Server) openIssuers(ctx context.Context) error {
+	cfg := s.opts.Config
+	if len(cfg.Issuers) == 0 {
+		return nil
+	}
+	pass, err := ca.LoadPassphrase(ca.PassphraseSource{Getenv: s.opts.Getenv, Data: cfg.Data})
+	if err != nil {
+		return fmt.Errorf("open keys: %w", err)
+	}
+	for _, i := range cfg.Issuers {
+		is, err := ca.Open(IssuerDir(cfg.Data, i.ID), i.Spec(), pass, s.opts.Now, s.opts.Log)
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%w: make the keys of a new issuer with `postern init DIR --issuer %s`", err, i.ID)
+		}
+		if err != nil {
+			return err
+		}
+		s.opened(is.Close)
+		s.issuers = append(s.issuers, is)
+		for _, c := range is.Certificates() {
+			err := s.registry.PutCA(ctx, trust.Principal{Kind: "system", Name: "serve"}, registry.CA{Issuer: i.ID, ID: c.ID, Organization: i.Organization,
+				Domains: i.Domains, URL: i.URL, DER: c.Cert.Raw})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Server) openIndex(ctx context.Context) (err error) {
+	if s.index, err = registry.NewIndex(ctx, s.store, s.opts.Now, s.opts.Log); err != nil {
+		return err
+	}
+	s.followers = append(s.followers, part{"index", s.index.Run})
+	return nil
+}
+
+func (s *Server) openPolicy(ctx context.Context) error {
+	p := s.opts.Config.Policy
+	e, err := policy.Load(ctx, policy.Options{Path: p.Path, Replace: p.Replace})
+	if err != nil {
+		return fmt.Errorf("load policy: %w", err)
+	}
+	if e.Replaced() {
+		s.opts.Log.WarnContext(ctx, "the built-in policies are replaced: their rules are not in force", "path", p.Path)
+	}
+	s.policy = policy.NewActive(e)
+	return nil
+}
+
+func (s *Server) openPublic(ctx context.Context) error {
+	cfg := s.opts.Config
+	if cfg.Public == nil {
+		return nil
+	}
+	var err error
+	s.publisher, err = revocation.NewPublisher(revocation.Config{Issuers: s.issuers, Registry: s.registry, Index: s.index, Journal: s.journal, Dir: cfg.Data,
+		Now: s.opts.Now, Log: s.opts.Log, Own: s.ownCertificates()})
+	if err != nil {
+		return err
+	}
+	if err := s.publisher.Prime(ctx); err != nil {
+		return fmt.Errorf("publish CRLs: %w", err)
+	}
+	s.followers = append(s.followers, part{"publisher", s.publisher.Run})
+	legacy := map[string]bool{}
+	for _, i := range cfg.Issuers {
+		legacy[i.ID] = i.LegacyClients
+	}
+	door, err := scep.New(scep.Config{Issuers: s.issuers, Legacy: legacy, Registry: s.registry, Policy: s.policy, Journal: s.journal, Now: s.opts.Now, Log: s.opts.Log})
+	if err != nil {
+		return err
+	}
+	published, err := s.publisher.Handler()
+	if err != nil {
+		return err
+	}
+	ln, err := s.listen(&s.addresses.Public, "public.listen", cfg.Public.Listen)
+	if err != nil {
+		return err
+	}
+	s.doors = append(s.doors, part{"public", serveHTTP(publicServer(door, published, s.opts.Log), ln)})
+	return nil
+}
+
+// ownCertificates are those that an issuer here has signed for Postern itself, for OCSP to know them.
+func (s *Server) ownCertificates() []*x509.Certificate {
+	if s.opts.Config.Edge == nil {
+		return nil
+	}
+	pair, err := loadPair(s.opts.Config.Edge.Certificate, s.opts.Config.Edge.Key)
+	if err != nil {
+		return nil // openEdge says what is wrong
+	}
+	return []*x509.Certificate{pair.Leaf}
+}
+
+func (s *Server) openEdge(context.Context) error {
+	cfg := s.opts.Config.Edge
+	if cfg == nil {
+		return nil
+	}
+	roots, err := loadRoots(cfg.UpstreamCA)
+	if err != nil {
+		return err
+	}
+	certificate, err := newReloader(cfg.Certificate, cfg.Key, s.opts.Now, s.opts.Log)
+	if err != nil {
+		return fmt.Errorf("edge.tls: %w", err)
+	}
+	hosts := map[string]string{cfg.Hostname: s.tenant()}
+	if host, _, err := net.SplitHostPort(cfg.Listen); err == nil && loopback(host) {
+		// Nobody but this machine can ask: a trial without DNS may call the gate what it likes.
+		for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
+			hosts[name] = s.tenant()
+		}
+	}
+	e, err := edge.New(edge.Config{Hosts: hosts, Upstream: cfg.Upstream, UpstreamRoots: roots,
+		Certificate: certificate.get, Index: s.index, Registry: s.registry, Journal: s.journal, Policy: s.policy, Now: s.opts.Now, Log: s.opts.Log,
+		StaleLimit: cfg.StaleLimit})
+	if err != nil {
+		return err
+	}
+	ln, err := s.listen(&s.addresses.Edge, "edge.listen", cfg.Listen)
+	if err != nil {
+		return err
+	}
+	s.doors = append(s.doors, part{"edge", func(ctx context.Context) error { return e.Run(ctx, ln) }})
+	return nil
+}
+
+// tenant is the issuer whose gate the edge is, where there is only one; otherwise certificate and user decide.
+func (s *Server) tenant() string {
+	issuers := map[string]bool{}
+	for _, c := range s.index.CAs() {
+		issuers[c.Issuer] = true
+	}
+	if len(issuers) == 1 {
+		return s.index.CAs()[0].Issuer
+	}
+	return ""
+}
+
+func (s *Server) openAdmin(context.Context) error {
+	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, Problems: s.problems,
+		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log})
+	ln, err := s.listenSocket()
+	if err != nil {
+		return err
+	}
+	s.doors = append(s.doors, part{"admin socket", serveHTTP(adminServer(a.Local(), s.opts.Log), ln)})
+	cfg := s.opts.Config.Admin
+	if cfg == nil {
+		return nil
+	}
+	tcp, err := s.listen(&s.addresses.Admin, "admin.listen", cfg.Listen)
+	if err != nil {
+		return err
+	}
+	srv := adminServer(a.Remote(), s.opts.Log)
+	if cfg.Certificate != "" {
+		if tcp, err = s.secure(tcp, cfg); err != nil {
+			return err
+		}
+	}
+	s.doors = append(s.doors, part{"admin", serveHTTP(srv, tcp)})
+	return nil
+}
+
+// problems is what makes this process unhealthy.
+func (s *Server) problems() []string {
+	out := []string{}
+	if s.publisher != nil {
+		for _, c := range s.publisher.Status() {
+			if c.Error != "" {
+				out = append(out, fmt.Sprintf("CRLs of %s/%s are not renewed: %s", c.Issuer, c.CA, c.Error))
+			}
+		}
+	}
+	return out
+}
+
+// listen opens a TCP listener of the configuration.
+func (s *Server) listen(address *string, key, where string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", where)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: is the address in use, or not of this machine?", key, err)
+	}
+	*address = ln.Addr().String()
+	s.opened(func() error { return ignoreClosed(ln.Close()) })
+	return ln, nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,207 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"postern/internal/trust"
+)
+
+// Config is a configuration that can be run: every path is absolute, every name normalised, every default filled in. Only Validate makes one.
+type Config struct {
+	Data    string // directory
+	Issuers []Issuer
+	Public  *Public
+	Edge    *Edge
+	Admin   *Admin
+	Policy  Policy
+}
+
+// Issuer is a validated IssuerSection.
+type Issuer struct {
+	ID, Organization, URL string
+	Domains               []string
+	LegacyClients         bool
+}
+
+// Public is a validated PublicSection.
+type Public struct{ Listen string }
+
+// Edge is a validated EdgeSection.
+type Edge struct {
+	Listen, Hostname, Certificate, Key, UpstreamCA string
+	Upstream                                       *url.URL
+	StaleLimit                                     time.Duration
+}
+
+// Admin is a validated AdminSection; Certificate and Key are empty on loopback without TLS.
+type Admin struct{ Listen, Certificate, Key string }
+
+// Policy is a validated PolicySection; Path is empty for the built-in policies alone.
+type Policy struct {
+	Path    string
+	Replace bool
+}
+
+// DefaultStaleLimit is edge.stale_limit where it is left out.
+const DefaultStaleLimit = 15 * time.Minute
+
+var issuerID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+
+// problems collects what is wrong, each with the path of its key.
+type problems []error
+
+func (p *problems) add(path, format string, args ...any) {
+	*p = append(*p, fmt.Errorf("  %s: "+format, append([]any{path}, args...)...))
+}
+
+// Validate returns the configuration in a form that cannot be invalid, or every problem at once. dir is where relative paths begin.
+func (f *File) Validate(dir string) (*Config, error) {
+	var p problems
+	abs := func(s string) string {
+		if s == "" || filepath.IsAbs(s) {
+			return s
+		}
+		return filepath.Join(dir, s)
+	}
+	c := &Config{Data: abs(f.Data)}
+	if f.Data == "" {
+		p.add("data", "missing: the directory for state and keys, for example ./var")
+	}
+	c.Issuers = f.validIssuers(&p)
+	if f.Public != nil {
+		p.listen("public.listen", f.Public.Listen)
+		c.Public = &Public{Listen: f.Public.Listen}
+		if len(f.Issuers) == 0 {
+			p.add("public", "there are no issuers to publish")
+		}
+	} else if len(f.Issuers) > 0 {
+		p.add("public", "missing: issuers need a listener for SCEP and CRLs, for example {listen: 127.0.0.1:8080}")
+	}
+	if f.Edge != nil {
+		c.Edge = f.Edge.valid(&p, abs)
+	}
+	if f.Admin != nil {
+		c.Admin = f.Admin.valid(&p, abs)
+	}
+	if f.Policy != nil {
+		c.Policy = Policy{Path: abs(f.Policy.Path), Replace: f.Policy.Replace}
+		if f.Policy.Replace && f.Policy.Path == "" {
+			p.add("policy.replace", "needs policy.path: something must replace the built-in policies")
+		}
+	}
+	if f.Public == nil && f.Edge == nil && f.Admin == nil && len(p) == 0 {
+		p.add("(file)", "no section to run: add issuers and public, edge or admin")
+	}
+	return c, errors.Join(p...)
+}
+
+func (f *File) validIssuers(p *problems) []Issuer {
+	var out []Issuer
+	seen := map[string]bool{}
+	owner := map[string]string{}
+	for i, s := range f.Issuers {
+		at := func(key string) string { return fmt.Sprintf("issuers[%d].%s", i, key) }
+		if !issuerID.MatchString(s.ID) || s.ID == "ocsp" || s.ID == "scep" {
+			p.add(at("id"), "%q: use 1 to 32 of a-z, 0-9 and -, not ocsp or scep", s.ID)
+		} else if seen[s.ID] {
+			p.add(at("id"), "%q is there twice", s.ID)
+		}
+		seen[s.ID] = true
+		if s.Organization == "" || len(s.Organization) > 64 || strings.ContainsFunc(s.Organization, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			p.add(at("organization"), "want 1 to 64 printable characters")
+		}
+		if len(s.Domains) == 0 {
+			p.add(at("domains"), "missing: an issuer certifies no address outside its domains")
+		}
+		is := Issuer{ID: s.ID, Organization: s.Organization, LegacyClients: s.LegacyClients}
+		for j, d := range s.Domains {
+			d = strings.ToLower(d)
+			if !trust.Domain(d) {
+				p.add(fmt.Sprintf("issuers[%d].domains[%d]", i, j), "%q is not a mail domain", d)
+			} else if o := owner[d]; o != "" {
+				p.add(fmt.Sprintf("issuers[%d].domains[%d]", i, j), "%s belongs to issuer %s already", d, o)
+			}
+			owner[d] = s.ID
+			is.Domains = append(is.Domains, d)
+		}
+		if u, err := url.Parse(s.URL); err != nil || u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			p.add(at("url"), "%q: want http://host[:port][/path]; CRLs are fetched over plain HTTP (Entra ID takes no other)", s.URL)
+		} else {
+			is.URL = strings.TrimSuffix(s.URL, "/")
+		}
+		out = append(out, is)
+	}
+	return out
+}
+
+func (s *EdgeSection) valid(p *problems, abs func(string) string) *Edge {
+	e := &Edge{Listen: s.Listen, Hostname: strings.ToLower(s.Hostname), Certificate: abs(s.TLS.Certificate), Key: abs(s.TLS.Key),
+		UpstreamCA: abs(s.UpstreamCA), StaleLimit: time.Duration(s.StaleLimit)}
+	p.listen("edge.listen", s.Listen)
+	if !trust.Domain(e.Hostname) && e.Hostname != "localhost" {
+		p.add("edge.hostname", "%q is not a host name", s.Hostname)
+	}
+	if s.TLS.Certificate == "" || s.TLS.Key == "" {
+		p.add("edge.tls", "want certificate and key, for example {certificate: edge.pem, key: edge.key}")
+	}
+	if e.StaleLimit == 0 {
+		e.StaleLimit = DefaultStaleLimit
+	}
+	if e.StaleLimit < time.Second || e.StaleLimit > 24*time.Hour {
+		p.add("edge.stale_limit", "%s: want 1s to 24h", e.StaleLimit)
+	}
+	u, err := url.Parse(s.Upstream)
+	switch {
+	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.User != nil || (u.Path != "" && u.Path != "/") || u.RawQuery != "":
+		p.add("edge.upstream", "%q: want https://host[:port]", s.Upstream)
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		p.add("edge.upstream", "%q: plain http only to a loopback address: mail and credentials would be readable on the way", s.Upstream)
+	default:
+		u.Path = ""
+		e.Upstream = u
+	}
+	return e
+}
+
+func (s *AdminSection) valid(p *problems, abs func(string) string) *Admin {
+	a := &Admin{Listen: s.Listen}
+	if p.listen("admin.listen", s.Listen) && s.TLS == nil {
+		if host, _, err := net.SplitHostPort(s.Listen); err == nil && !loopback(host) {
+			p.add("admin.tls", "missing: access tokens would be readable on the way; listen on a loopback address or add {certificate, key}")
+		}
+	}
+	if s.TLS != nil {
+		a.Certificate, a.Key = abs(s.TLS.Certificate), abs(s.TLS.Key)
+		if s.TLS.Certificate == "" || s.TLS.Key == "" {
+			p.add("admin.tls", "want certificate and key")
+		}
+	}
+	return a
+}
+
+// listen checks an address to listen on.
+func (p *problems) listen(path, addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "" {
+		p.add(path, "%q: want host:port, for example 127.0.0.1:8080", addr)
+		return false
+	}
+	return true
+}
+
+// loopback reports whether the host can only be this machine.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}

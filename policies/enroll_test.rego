@@ -1,0 +1,158 @@
+package postern.enroll
+
+samples := data.postern.samples.enroll
+
+vary(sample, changes) := json.patch(sample, [{"op": "replace", "path": path, "value": value} | some path, value in changes])
+
+expect(d, action, codes) if {
+	d.action == action
+	{code_of(reason) | some reason in d.reasons} == codes
+}
+
+code_of(reason) := reason if is_string(reason)
+
+code_of(reason) := reason.code if is_object(reason)
+
+test_enrolment if {
+	d := decision with input as samples.enrol
+	expect(d, "allow", set())
+	d.rule == "enrolment"
+	d.profile == "device"
+}
+
+test_renewal if {
+	d := decision with input as samples.renew
+	expect(d, "allow", set())
+	d.rule == "renewal"
+}
+
+allowed := {
+	"no names": {"/requested/mails": []},
+	"another name of the owner": {"/requested/mails": ["alice.a@contoso.com"]},
+	"P-256": {"/key": {"algorithm": "ecdsa", "bits": 256}},
+	"P-384": {"/key": {"algorithm": "ecdsa", "bits": 384}},
+	"RSA 4096": {"/key": {"algorithm": "rsa", "bits": 4096}},
+	"enrols again": {"/device/state": "active"},
+}
+
+test_allowed[name] if {
+	some name, changes in allowed
+	d := decision with input as vary(samples.enrol, changes)
+	expect(d, "allow", set())
+}
+
+refusals := {
+	"unknown": [{"/device/known": false}, {"device_unknown"}],
+	"retired": [{"/device/state": "retired"}, {"device_retired"}],
+	"blocked": [{"/device/state": "blocked"}, {"device_blocked"}],
+	"quarantined": [{"/device/state": "quarantined"}, {"device_quarantined"}],
+	"not managed": [{"/device/managed": false}, {"not_managed"}],
+	"no owner": [{"/owner/known": false}, {"owner_unknown"}],
+	"domain": [{"/domain": "fabrikam.com"}, {"domain_not_allowed"}],
+	"names another": [{"/requested/mails": ["alice@contoso.com", "bob@contoso.com"]}, {"names_another_user"}],
+	"names a delegation": [{"/requested/mails": ["sales@contoso.com"]}, {"names_another_user"}],
+	"RSA 1024": [{"/key/bits": 1024}, {"weak_key"}],
+	"P-224": [{"/key": {"algorithm": "ecdsa", "bits": 224}}, {"weak_key"}],
+	"other algorithm": [{"/key": {"algorithm": "dsa", "bits": 4096}}, {"weak_key"}],
+}
+
+test_refusals[name] if {
+	some name, [changes, codes] in refusals
+	d := decision with input as vary(samples.enrol, changes)
+	expect(d, "deny", codes)
+}
+
+renewal_refusals := {
+	"held": [{"/renews/status": "held"}, {"renewal_certificate_not_good"}],
+	"superseded": [{"/renews/status": "superseded"}, {"renewal_certificate_not_good"}],
+	"revoked": [{"/renews/status": "revoked"}, {"renewal_certificate_not_good"}],
+	"expired": [{"/renews/not_after": samples.renew.now}, {"renewal_certificate_expired"}],
+	"not yet valid": [{"/renews/not_before": samples.renew.now + 1}, {"renewal_certificate_expired"}],
+}
+
+test_renewal_refusals[name] if {
+	some name, [changes, codes] in renewal_refusals
+	d := decision with input as vary(samples.renew, changes)
+	expect(d, "deny", codes)
+}
+
+# An exception is only accepted where all that is not proved was lifted: every refusal leaves something unproved.
+test_refusals_leave_something_unproved[name] if {
+	some name, [changes, _] in refusals
+	count(unproved) > 0 with input as vary(samples.enrol, changes)
+}
+
+test_renewal_refusals_leave_something_unproved[name] if {
+	some name, [changes, _] in renewal_refusals
+	count(unproved) > 0 with input as vary(samples.renew, changes)
+}
+
+test_unproved_kind if {
+	"kind" in unproved with input as vary(samples.enrol, {"/evidence": "renewal"})
+}
+
+test_renewal_window if {
+	d := decision with input as samples.renew with data.postern.config.enroll.renewal_window as 86399
+	expect(d, "deny", {"renewal_too_early"})
+}
+
+test_in_renewal_window if {
+	d := decision with input as samples.renew with data.postern.config.enroll.renewal_window as 86400
+	expect(d, "allow", set())
+}
+
+test_kind_without_a_name_has_no_decision if {
+	not decision with input as vary(samples.enrol, {"/kind": ""})
+}
+
+test_team_denies if {
+	d := decision with input as samples.enrol with data.postern.enroll.team.keys.deny as {"old_phone"}
+	expect(d, "deny", {"old_phone"})
+}
+
+test_team_pends if {
+	d := decision with input as samples.enrol with data.postern.enroll.team.keys.quarantine as {{"code": "new_phone", "text": "Ask first."}}
+	expect(d, "pend", {"new_phone"})
+}
+
+exception(codes) := {
+	"id": "EX-1",
+	"granted_by": "help desk",
+	"until": samples.enrol.now + 60,
+	"reasons": codes,
+}
+
+test_exception_lifts if {
+	d := decision with input as vary(samples.enrol, {"/device/managed": false})
+		with data.postern.enroll.team.vip.except as {exception(["not_managed"])}
+	expect(d, "allow", {"exception"})
+	d.profile == "device"
+}
+
+test_exception_lifts_what_a_team_said if {
+	d := decision with input as samples.enrol
+		with data.postern.enroll.team.a.deny as {"one"}
+		with data.postern.enroll.team.a.quarantine as {"two"}
+		with data.postern.enroll.team.vip.except as {exception(["one", "two"])}
+	expect(d, "allow", {"exception"})
+}
+
+test_exception_lifts_the_window if {
+	d := decision with input as samples.renew with data.postern.config.enroll.renewal_window as 60
+		with data.postern.enroll.team.vip.except as {exception(["renewal_too_early"])}
+	expect(d, "allow", {"exception"})
+}
+
+test_exception_never_lifts[name] if {
+	some name, [changes, codes] in object.remove(refusals, ["not managed"])
+	d := decision with input as vary(samples.enrol, changes)
+		with data.postern.enroll.team.vip.except as {exception([c | some c in codes])}
+	expect(d, "deny", codes)
+}
+
+test_malformed_exception if {
+	d := decision with input as samples.enrol with data.postern.enroll.team.vip.except as {{"id": "EX-1"}}
+	d.action == "deny"
+	some reason in d.reasons
+	reason.code == {"id": "EX-1"}
+}
