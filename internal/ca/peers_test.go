@@ -165,7 +165,7 @@ func TestOpenSSLCombinesDeltas(t *testing.T) {
 	b.crl(t, "base.crl", 5, 0, inBase, released)
 	b.crl(t, "delta.crl", 6, 5, inDelta, held, removed)
 	for file, want := range map[string]bool{"good.pem": true, "base.pem": false, "delta.pem": false, "held.pem": false, "released.pem": true} {
-		out, ok := run(t, openssl, "verify", "-crl_check", "-use_deltas", "-CAfile", b.path("root.pem"), "-untrusted", b.path("issuing.pem"),
+		out, ok := run(t, openssl, "verify", "-crl_check", "-extended_crl", "-use_deltas", "-CAfile", b.path("root.pem"), "-untrusted", b.path("issuing.pem"),
 			"-CRLfile", b.path("base.crl"), "-CRLfile", b.path("delta.crl"), b.path(file))
 		if ok != want || (!want && !strings.Contains(out, "certificate revoked")) {
 			t.Errorf("%s: %t\n%s", file, ok, out)

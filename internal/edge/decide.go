@@ -2,10 +2,9 @@ package edge
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"postern/internal/policy"
@@ -71,7 +70,7 @@ func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string 
 		e.cfg.Journal.Record(out)
 		return ""
 	}
-	out.Reference = newReference(now)
+	out.Reference = trust.NewReference(now)
 	input, err := json.Marshal(in)
 	if err != nil {
 		e.cfg.Log.Error("edge: facts of a decision cannot be recorded", "reference", out.Reference, "error", err)
@@ -84,29 +83,10 @@ func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string 
 // recordMalformed records a request that could not be read. Nothing of what could not be read is kept.
 func (e *Edge) recordMalformed(q *request, code string) string {
 	now := e.now()
-	ref := newReference(now)
+	ref := trust.NewReference(now)
 	e.cfg.Journal.Record(trust.Decision{Reference: ref, At: now, Door: "edge", Action: trust.Deny, User: q.credential.User, Remote: q.remote,
-		ClientID: q.eas.DeviceID.String(), Command: q.eas.Command.String(),
+		ClientID: q.eas.DeviceID.String(), Command: strings.ToLower(q.eas.Command.String()),
 		Reasons: []trust.Reason{{Code: code, Text: "The request does not have the form of Exchange ActiveSync.", Rule: "edge",
 			Remedy: "Update the mail client, or find what changes its requests on the way."}}})
 	return ref
-}
-
-// crockford is the alphabet of references: no I, L, O and U, so that nobody misreads one.
-const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-// epoch is where the time in references begins; its 30 bits of seconds last until 2058.
-const epoch = 1735689600
-
-// newReference returns 12 characters: six of the time, so that references sort by it, and six that cannot be guessed.
-func newReference(now time.Time) string {
-	var random [4]byte
-	_, _ = rand.Read(random[:]) // crypto/rand.Read never fails: it ends the process instead
-	n := uint64(max(0, now.Unix()-epoch))&(1<<30-1)<<30 | uint64(binary.BigEndian.Uint32(random[:]))>>2
-	var text [12]byte
-	for i := len(text) - 1; i >= 0; i-- {
-		text[i] = crockford[n&31]
-		n >>= 5
-	}
-	return string(text[:])
 }

@@ -62,21 +62,21 @@ func (e *Edge) serveDiscovery(w http.ResponseWriter, r *http.Request, q *request
 	if err != nil {
 		if r.Context().Err() == nil {
 			e.cfg.Log.WarnContext(r.Context(), "edge: discovery failed", "error", err)
-			e.failed(w, q, s, faultUpstream, "The upstream did not answer a discovery request.")
+			e.failed(w, q, faultUpstream, "The upstream did not answer a discovery request.")
 		}
 		return
 	}
-	e.answerDiscovery(w, q, s, d)
+	e.answerDiscovery(w, q, d)
 }
 
-func (e *Edge) answerDiscovery(w http.ResponseWriter, q *request, s situation, d discovered) {
+func (e *Edge) answerDiscovery(w http.ResponseWriter, q *request, d discovered) {
 	switch {
 	case leadsAway(d.status):
-		e.failed(w, q, s, faultRedirect, fmt.Sprintf("The upstream answered a discovery request with %d, which would lead the phone around the gate.", d.status))
+		e.failed(w, q, faultRedirect, fmt.Sprintf("The upstream answered a discovery request with %d, which would lead the phone around the gate.", d.status))
 		return
 	case d.status == http.StatusUnauthorized && len(d.header.Values("Www-Authenticate")) == 0,
 		q.credential.Kind == string(oauth.KindNone) && d.status != http.StatusUnauthorized:
-		e.failed(w, q, s, faultChallenge, fmt.Sprintf("The upstream answered a discovery request with %d and without saying how to sign in.", d.status))
+		e.failed(w, q, faultChallenge, fmt.Sprintf("The upstream answered a discovery request with %d and without saying how to sign in.", d.status))
 		return
 	}
 	copyHeader(w.Header(), d.header)

@@ -9,15 +9,15 @@ import (
 )
 
 // duplicates says where else the claimed DeviceId and the certificate's device are in use.
-func (e *Edge) duplicates(in *policy.AccessInput, tenant string, device trust.Device) {
+func (e *Edge) duplicates(in *policy.AccessInput, own trust.MailProfile, device trust.Device) {
 	if in.Claimed.DeviceID == "" {
 		return
 	}
-	if id := e.managedUnder(in, tenant); id != "" {
+	if id := e.managedUnder(in, own.Tenant); id != "" {
 		in.Duplicate.DeviceIDManaged, in.Duplicate.ManagedDevice = true, string(id)
 	}
 	if in.Certificate.Device != "" {
-		e.otherDeviceID(in, device.ID)
+		e.otherDeviceID(in, own, device.ID)
 	}
 }
 
@@ -56,7 +56,7 @@ func (e *Edge) counts(p trust.MailProfile) bool {
 
 // otherDeviceID finds the DeviceId that stands against the claimed one: of the same client family on the certificate's device. Of several, the one most
 // recently seen among those that were there first decides, because each of them has to have fallen silent before a newcomer takes the place.
-func (e *Edge) otherDeviceID(in *policy.AccessInput, device trust.DeviceID) {
+func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID) {
 	others := e.cfg.Index.ProfilesOfDevice(device)
 	full := len(others) >= maxProfiles && !in.Profile.Known
 	others = slices.DeleteFunc(others, func(p trust.MailProfile) bool {
@@ -67,7 +67,7 @@ func (e *Edge) otherDeviceID(in *policy.AccessInput, device trust.DeviceID) {
 		return
 	}
 	first := func(p trust.MailProfile) bool {
-		return !in.Profile.Known || cmp.Or(cmp.Compare(p.FirstSeen.Unix(), in.Profile.FirstSeen), cmp.Compare(p.ClientID, in.Claimed.DeviceID)) < 0
+		return !in.Profile.Known || cmp.Or(p.FirstSeen.Compare(own.FirstSeen), cmp.Compare(p.ClientID, in.Claimed.DeviceID)) < 0
 	}
 	worst := slices.MaxFunc(others, func(a, b trust.MailProfile) int {
 		if first(a) != first(b) {
@@ -80,4 +80,5 @@ func (e *Edge) otherDeviceID(in *policy.AccessInput, device trust.DeviceID) {
 	})
 	in.Duplicate.OtherDeviceID = worst.ClientID
 	in.Duplicate.OtherLastSeen, in.Duplicate.OtherFirstSeen = policy.Seconds(worst.LastSeen), policy.Seconds(worst.FirstSeen)
+	in.Duplicate.OtherIsOlder = first(worst)
 }

@@ -37,43 +37,49 @@ func (e *Edge) serveCommand(w http.ResponseWriter, r *http.Request, q *request) 
 		e.refuse(w, q, ref, v)
 		return
 	}
-	e.forward(w, r.WithContext(ctx), f, s)
+	e.forward(w, r.WithContext(ctx), f)
 }
 
 // admit looks a command's facts up, records what it shows, and decides.
 func (e *Edge) admit(ctx context.Context, f *flight) (situation, verdict) {
-	now := e.now()
-	if s := e.situation(f.request, now); !e.isStale(now) {
-		if err := e.remember(ctx, s, now); err != nil {
+	now, rev := e.now(), e.cfg.Index.Revision()
+	s := e.situation(f.request, now)
+	if !e.isStale(now) {
+		changed, err := e.remember(ctx, s, now)
+		if err != nil {
 			e.cfg.Log.ErrorContext(ctx, "edge: mail profile cannot be recorded", "error", err)
 			return s, fault(faultProfile, "The mail profile could not be recorded before the decision.")
 		}
+		if changed {
+			rev = e.cfg.Index.Revision()
+			s = e.situation(f.request, now)
+		}
 	}
-	rev := e.cfg.Index.Revision()
-	s, v := e.judge(ctx, f, now)
+	v := e.judge(ctx, f, s, now)
 	if v.action == trust.Allow && e.cfg.Index.Revision() != rev {
 		// Something changed between looking and being findable; every later change finds the flight.
-		s, v = e.judge(ctx, f, now)
+		s = e.situation(f.request, now)
+		v = e.judge(ctx, f, s, now)
 	}
 	return s, v
 }
 
-// judge decides on the facts of this moment, and keeps an allowed command findable under them.
-func (e *Edge) judge(ctx context.Context, f *flight, now time.Time) (situation, verdict) {
+// judge decides on facts, and keeps an allowed command findable under them.
+func (e *Edge) judge(ctx context.Context, f *flight, s situation, now time.Time) verdict {
 	engine := e.cfg.Policy.Load()
-	s := e.situation(f.request, now)
 	v := e.decide(ctx, engine, s.input, now)
 	if v.action == trust.Allow {
-		e.flights.enter(f, s.input, engine, v.decision)
+		e.flights.enter(f, s.input, engine, until(s.input, v.decision, now))
 	}
-	return s, v
+	return v
 }
 
 // reconsider decides about a command in flight again, and ends it where it is no longer allowed.
 func (e *Edge) reconsider(ctx context.Context, f *flight) {
 	now := e.now()
-	s, v := e.judge(ctx, f, now)
-	if v.action == trust.Allow {
+	s := e.situation(f.request, now)
+	v := e.judge(ctx, f, s, now)
+	if v.action == trust.Allow || !e.flights.leave(f) {
 		return
 	}
 	ref := e.record(f.request, s, v, now)
@@ -118,20 +124,24 @@ func answer(w http.ResponseWriter, ref string, status int, contentType string, b
 	_, _ = w.Write(body) // a client that is gone needs no answer
 }
 
-// failed records a fault of the upstream and answers it.
-func (e *Edge) failed(w http.ResponseWriter, q *request, s situation, code, text string) {
-	v := fault(code, text)
-	e.refuse(w, q, e.record(q, s, v, e.now()), v)
+// failed records a fault of the upstream and answers it. The facts are looked up again: a Ping that is held for an hour keeps none.
+func (e *Edge) failed(w http.ResponseWriter, q *request, code, text string) {
+	now, v := e.now(), fault(code, text)
+	e.refuse(w, q, e.record(q, e.situation(q, now), v, now), v)
 }
 
-// until returns when an allowed command has to be decided again by the clock alone; the zero time for never.
-func until(in *policy.AccessInput, d policy.Decision) time.Time {
+// until returns when an allowed command has to be decided again by the clock alone; the zero time for never. A policy that allows beyond its own end is
+// asked again every second, not all the time.
+func until(in *policy.AccessInput, d policy.Decision, now time.Time) time.Time {
 	end := d.ValidUntil
 	if in.Certificate.NotAfter > 0 && (end == 0 || in.Certificate.NotAfter < end) {
 		end = in.Certificate.NotAfter
 	}
-	if end == 0 {
+	switch {
+	case end == 0:
 		return time.Time{}
+	case end <= now.Unix():
+		return now.Add(time.Second)
 	}
 	return time.Unix(end, 0)
 }

@@ -57,7 +57,7 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 		s.profile = known
 		in.Profile = policy.ProfileFacts{Known: true, ID: known.ID, FirstSeen: policy.Seconds(known.FirstSeen), Certificate: string(known.Serial), Linked: known.Linked && known.Device == device.ID}
 	}
-	e.duplicates(in, tenant, device)
+	e.duplicates(in, s.profile, device)
 	return s
 }
 

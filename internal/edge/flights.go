@@ -24,7 +24,7 @@ type flight struct {
 	keys     []string
 	queued   bool
 	answered bool // the upstream's answer has begun
-	over     bool
+	over     bool // it has ended, or is being ended
 }
 
 // flights holds the commands in flight by what they depend on.
@@ -41,7 +41,7 @@ func newFlights() *flights {
 }
 
 // enter makes an allowed command findable under what its decision depends on.
-func (fs *flights) enter(f *flight, in *policy.AccessInput, engine *policy.Engine, d policy.Decision) {
+func (fs *flights) enter(f *flight, in *policy.AccessInput, engine *policy.Engine, until time.Time) {
 	keys := []string{"certificate/" + in.Certificate.Issuer + "/" + in.Certificate.Serial, "device/" + in.Device.ID, "owner/" + in.Owner.Mail, "profile/" + in.Profile.ID}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -49,7 +49,7 @@ func (fs *flights) enter(f *flight, in *policy.AccessInput, engine *policy.Engin
 		return // it ended while it was decided again
 	}
 	fs.remove(f)
-	f.engine, f.until, f.keys = engine, until(in, d), keys
+	f.engine, f.until, f.keys = engine, until, keys
 	fs.all[f] = true
 	for _, k := range keys {
 		if fs.byKey[k] == nil {
@@ -59,12 +59,14 @@ func (fs *flights) enter(f *flight, in *policy.AccessInput, engine *policy.Engin
 	}
 }
 
-// leave ends the watch over f.
-func (fs *flights) leave(f *flight) {
+// leave ends the watch over f, and reports whether it was on.
+func (fs *flights) leave(f *flight) bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	was := !f.over
 	f.over = true
 	fs.remove(f)
+	return was
 }
 
 func (fs *flights) remove(f *flight) {

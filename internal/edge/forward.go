@@ -16,7 +16,7 @@ var errTimeout = errors.New("the upstream did not answer in time")
 
 // forward streams an allowed command to the upstream and its answer to the phone, byte for byte. r's context ends the exchange: when the phone goes away,
 // when the command is no longer allowed, or when the edge stops.
-func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight, s situation) {
+func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	limit := newDeadline(timeoutFor(f.request.eas.Command), func() { cancel(errTimeout) })
@@ -31,15 +31,20 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight, s situ
 		out.Body = &progress{ReadCloser: r.Body, limit: limit}
 	}
 	resp, err := e.upstream.send(out)
+	if err == nil && ctx.Err() != nil {
+		// An upstream may answer just because it sees the end of the exchange; that answer is for nobody.
+		_ = resp.Body.Close()
+		err = ctx.Err()
+	}
 	if err != nil {
-		e.unanswered(ctx, w, r, f, s, err)
+		e.unanswered(ctx, w, r, f, err)
 		return
 	}
 	defer func() { _ = resp.Body.Close() }() // an answer that was not read to its end is of no use to anybody
 	limit.stop()
 	if leadsAway(resp.StatusCode) {
 		e.cfg.Log.WarnContext(ctx, "edge: upstream tried to redirect", "status", resp.StatusCode, "to", targetHost(resp.Header))
-		e.failed(w, f.request, s, faultRedirect, fmt.Sprintf("The upstream answered with %d, which would lead the phone around the gate.", resp.StatusCode))
+		e.failed(w, f.request, faultRedirect, fmt.Sprintf("The upstream answered with %d, which would lead the phone around the gate.", resp.StatusCode))
 		return
 	}
 	e.flights.begun(f)
@@ -52,7 +57,7 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight, s situ
 }
 
 // unanswered answers for an upstream that did not: with the refusal if the command was ended for that, with a fault otherwise.
-func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flight, s situation, err error) {
+func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flight, err error) {
 	cause := context.Cause(ctx)
 	var end *ended
 	switch {
@@ -64,12 +69,12 @@ func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Re
 		w.Header().Set("Connection", "close")
 		answer(w, "", http.StatusServiceUnavailable, "", nil)
 	case errors.Is(cause, errTimeout):
-		e.failed(w, f.request, s, faultTimeout, "The upstream did not answer in time.")
+		e.failed(w, f.request, faultTimeout, "The upstream did not answer in time.")
 	case r.Context().Err() != nil:
 		// The phone has gone.
 	default:
 		e.cfg.Log.WarnContext(ctx, "edge: upstream cannot be reached", "error", err)
-		e.failed(w, f.request, s, faultUpstream, "The upstream could not be reached, or broke the connection before it answered. The command was not repeated.")
+		e.failed(w, f.request, faultUpstream, "The upstream could not be reached, or broke the connection before it answered. The command was not repeated.")
 	}
 }
 

@@ -109,12 +109,14 @@ func remoteIP(addr string) string {
 // malformed answers a request that cannot be read, in the words of the protocol where it has some, and records that.
 func (e *Edge) malformed(w http.ResponseWriter, q *request, bad *eas.RequestError) {
 	ref := e.recordMalformed(q, bad.Reason)
+	if q.conflict {
+		w.Header().Set("X-Postern-Reference", ref)
+		closeWith(w, bad.HTTPStatus)
+		return
+	}
 	status, contentType, body := eas.Refusal(q.eas.Command, q.eas.Version, bad.Status)
 	if status != http.StatusOK {
 		status = bad.HTTPStatus
-	}
-	if q.conflict {
-		w.Header().Set("Connection", "close")
 	}
 	answer(w, ref, status, contentType, body)
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"postern/internal/registry"
 	"postern/internal/trust"
 )
 
@@ -21,7 +20,7 @@ const (
 	http403  = "http 403"   // for protocols and commands without Status
 	later    = "http 503"
 	signIn   = "http 401"
-	theirs   = "Apl9F2K1"
+	theirs   = "ZWEITE01"
 	aliceEAS = "APPLF2LX"
 )
 
@@ -31,14 +30,17 @@ type situation struct {
 	call call
 }
 
-// TestMatrix is the decision matrix: what was set up, what the phone sees, and the reason that the help desk finds.
-func TestMatrix(t *testing.T) {
-	tests := []struct {
-		name   string
-		setup  func(*world) situation
-		phone  string
-		reason string // empty: none; the first that has to be among them
-	}{
+// row is a row of the decision matrix: what was set up, what the phone sees, and the reason that the help desk finds.
+type row struct {
+	name   string
+	setup  func(*world) situation
+	phone  string
+	reason string // empty: none is looked for
+}
+
+// users are situations about the names of the owner.
+func users() []row {
+	return []row{
 		{"managed phone", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			return situation{&c, command("FolderSync", alice, aliceEAS)}
@@ -70,6 +72,12 @@ func TestMatrix(t *testing.T) {
 			k.auth = bearer(map[string]any{"upn": alice})
 			return situation{&c, k}
 		}, mail, ""},
+	}
+}
+
+// credentials are situations about credentials that are not plainly the owner's.
+func credentials() []row {
+	return []row{
 		{"another user by password", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			return situation{&c, command("FolderSync", bob, aliceEAS)}
@@ -117,6 +125,12 @@ func TestMatrix(t *testing.T) {
 			k.auth = "NTLM TlRMTVNTUAAB"
 			return situation{&c, k}
 		}, blocked, "unreadable_credentials"},
+	}
+}
+
+// strangers are situations without a certificate.
+func strangers() []row {
+	return []row{
 		{"no certificate, unknown DeviceId", func(w *world) situation {
 			return situation{nil, command("FolderSync", alice, aliceEAS)}
 		}, blocked, "unmanaged_device"},
@@ -142,6 +156,12 @@ func TestMatrix(t *testing.T) {
 			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
 			return situation{nil, command("FolderSync", alice, strings.ToUpper(hex.EncodeToString([]byte(aliceEAS))))}
 		}, blocked, "duplicate_profile_without_certificate"},
+	}
+}
+
+// devices are situations about which DeviceId comes with which certificate.
+func devices() []row {
+	return []row{
 		{"second DeviceId of the same client on one certificate", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
@@ -154,8 +174,7 @@ func TestMatrix(t *testing.T) {
 			return situation{&c, command("FolderSync", alice, aliceEAS)}
 		}, mail, ""},
 		{"second DeviceId, the one that the MDM reports", func(w *world) situation {
-			d, c := w.managed(alice, "")
-			_ = d
+			_, c := w.managed(alice, theirs)
 			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
 			k := command("FolderSync", alice, theirs)
 			k.agent = "SAMSUNG-SM-N900V/101.40302"
@@ -164,9 +183,7 @@ func TestMatrix(t *testing.T) {
 		{"second DeviceId after the first fell silent, as after a wipe", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
-			w.clock.advance(15 * 24 * time.Hour)
-			w.sync()
-			time.Sleep(1200 * time.Millisecond) // until the index has heard from the registry at the new time
+			w.pass(15 * 24 * time.Hour)
 			return situation{&c, command("FolderSync", alice, theirs)}
 		}, mail, ""},
 		{"two mailboxes of one owner on one phone", func(w *world) situation {
@@ -187,6 +204,12 @@ func TestMatrix(t *testing.T) {
 			_, thief := w.managed(bob, "BOBSPHONE")
 			return situation{&thief, command("FolderSync", bob, aliceEAS)}
 		}, blocked, "device_id_mismatch"},
+	}
+}
+
+// standings are situations about what has become of a certificate or its device.
+func standings() []row {
+	return []row{
 		{"revoked", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			_, err := w.reg.Revoke(context.Background(), root, "contoso", serialOf(c), trust.KeyCompromise, "")
@@ -224,6 +247,12 @@ func TestMatrix(t *testing.T) {
 			w.sync()
 			return situation{&c, command("FolderSync", alice, aliceEAS)}
 		}, blocked, "device_retired"},
+	}
+}
+
+// renewals are situations about time.
+func renewals() []row {
+	return []row{
 		{"superseded, in the grace", func(w *world) situation {
 			d, c := w.managed(alice, "")
 			newer := w.enrol(d, leaf{}, &c)
@@ -238,8 +267,7 @@ func TestMatrix(t *testing.T) {
 				known, _ := w.index.Certificate("contoso", serialOf(newer))
 				return !known.FirstUsed.IsZero()
 			})
-			w.clock.advance(73 * time.Hour)
-			time.Sleep(1200 * time.Millisecond)
+			w.pass(73 * time.Hour)
 			return situation{&c, command("FolderSync", alice, aliceEAS)}
 		}, blocked, "certificate_superseded"},
 		{"expired", func(w *world) situation {
@@ -257,6 +285,12 @@ func TestMatrix(t *testing.T) {
 			c := w.enrol(d, leaf{usage: x509.ExtKeyUsageServerAuth}, nil)
 			return situation{&c, command("FolderSync", alice, aliceEAS)}
 		}, blocked, "certificate_not_trusted"},
+	}
+}
+
+// forgeries are certificates that were never issued, and clients that nobody knows.
+func forgeries() []row {
+	return []row{
 		{"of our CA, and not in the registry", func(w *world) situation {
 			c := w.ca.issue(w.t, alice, leaf{})
 			return situation{&c, command("FolderSync", alice, aliceEAS)}
@@ -285,7 +319,11 @@ func TestMatrix(t *testing.T) {
 			return situation{nil, command("FolderSync", alice, aliceEAS)}
 		}, blocked, "duplicate_profile_without_certificate"},
 	}
-	for _, tt := range tests {
+}
+
+// TestMatrix is the decision matrix.
+func TestMatrix(t *testing.T) {
+	for _, tt := range slices.Concat(users(), credentials(), strangers(), devices(), standings(), renewals(), forgeries()) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, options{})
 			s := tt.setup(w)
@@ -308,88 +346,5 @@ func TestMatrix(t *testing.T) {
 				t.Errorf("input in the journal: %s", d.Input)
 			}
 		})
-	}
-}
-
-// phoneSees puts an answer into words.
-func phoneSees(r reply) string {
-	switch {
-	case r.status == 200 && strings.Contains(r.body, "answer"):
-		return mail
-	case r.status == 200 && strings.Contains(r.body, "\x03129\x00") && r.reference != "" && r.header.Get("Content-Type") == "application/vnd.ms-sync.wbxml":
-		return blocked
-	case r.status == 403 && r.body == "" && r.reference != "":
-		return http403
-	case r.status == 503 && r.header.Get("Retry-After") != "" && r.reference != "":
-		return later
-	case r.status == 401:
-		return signIn
-	}
-	return "http " + strings.TrimSpace(strings.Repeat(" ", 1)+string(rune('0'+r.status/100))) + "xx " + r.body
-}
-
-func (w *world) eventually(ok func() bool) {
-	w.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	w.t.Fatal("did not happen within 10 seconds")
-}
-
-// TestNothingIsWrittenForStrangers invents DeviceIds: the registry does not move.
-func TestNothingIsWrittenForStrangers(t *testing.T) {
-	w := newWorld(t, options{})
-	w.managed(alice, aliceEAS)
-	before := w.index.Revision()
-	c := w.phone(nil, false)
-	for i := range 30 {
-		w.do(c, command("FolderSync", alice, "INVENTED"+strings.Repeat("X", i%20)))
-	}
-	w.sync()
-	if after := w.index.Revision(); after != before {
-		t.Errorf("the registry moved from %d to %d", before, after)
-	}
-	// Users invented under the DeviceId of a managed phone are recorded, up to a limit.
-	for i := range 30 {
-		w.do(c, command("FolderSync", strings.Repeat("u", i+1)+"@contoso.com", aliceEAS))
-	}
-	w.sync()
-	if n := len(w.index.ProfilesOfClient(strings.ToLower(aliceEAS))); n != 20 {
-		t.Errorf("%d mail profiles recorded, want 20", n)
-	}
-}
-
-// TestProfiles looks at what is recorded of a phone.
-func TestProfiles(t *testing.T) {
-	w := newWorld(t, options{})
-	d, c := w.managed(alice, "")
-	phone := w.phone(&c, false)
-	for range 3 {
-		w.do(phone, command("FolderSync", alice, aliceEAS))
-	}
-	profiles := w.index.ProfilesOfDevice(d.ID)
-	if len(profiles) != 1 {
-		t.Fatalf("profiles: %+v", profiles)
-	}
-	p := profiles[0]
-	if p.Tenant != "contoso" || p.ClientID != strings.ToLower(aliceEAS) || p.User != alice || p.Credential != "basic" || p.Serial != serialOf(c) || p.Family != "apple_mail" {
-		t.Errorf("profile: %+v", p)
-	}
-	n, _, err := w.journal.AllowCount(context.Background(), p.ID)
-	if err != nil || n != 3 {
-		t.Errorf("allowed %d times, %v", n, err)
-	}
-	newer := w.enrol(d, leaf{}, &c)
-	w.do(w.phone(&newer, false), command("FolderSync", alice, aliceEAS))
-	w.do(phone, command("FolderSync", alice, aliceEAS))
-	w.sync()
-	if p := w.index.ProfilesOfDevice(d.ID)[0]; p.Serial != serialOf(newer) {
-		t.Errorf("profile stays with %s", p.Serial)
-	}
-	entries, err := w.reg.Profiles(context.Background(), registry.ProfileFilter{Device: d.ID})
-	if err != nil || len(entries) != 1 {
-		t.Errorf("%d profiles, %v", len(entries), err)
 	}
 }

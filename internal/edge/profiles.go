@@ -1,9 +1,11 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"time"
@@ -29,9 +31,10 @@ type observer struct {
 	index     *registry.Index
 	principal trust.Principal
 	log       *slog.Logger
+	seed      maphash.Seed
 
-	first   sync.Mutex // held while a profile is recorded: one after the other, so that the limit holds
-	mu      sync.Mutex // guards pending
+	first   [256]sync.Mutex // of a device or DeviceId: its profiles are recorded one after the other, so that the limit holds
+	mu      sync.Mutex      // guards pending
 	pending map[string]bool
 	jobs    chan job
 }
@@ -43,7 +46,7 @@ type job struct {
 }
 
 func newObserver(reg *registry.Registry, index *registry.Index, p trust.Principal, log *slog.Logger) *observer {
-	return &observer{reg: reg, index: index, principal: p, log: log, pending: map[string]bool{}, jobs: make(chan job, maxRefreshes)}
+	return &observer{reg: reg, index: index, principal: p, log: log, seed: maphash.MakeSeed(), pending: map[string]bool{}, jobs: make(chan job, maxRefreshes)}
 }
 
 // run does what was left for later until ctx ends.
@@ -84,8 +87,9 @@ func (o *observer) later(key string, do func(context.Context) error) {
 func (o *observer) observe(ctx context.Context, p trust.MailProfile) error {
 	ctx, cancel := detached(ctx, observeTimeout)
 	defer cancel()
-	o.first.Lock()
-	defer o.first.Unlock()
+	lock := &o.first[maphash.String(o.seed, cmp.Or(string(p.Device), p.ClientID))%uint64(len(o.first))]
+	lock.Lock()
+	defer lock.Unlock()
 	if known, ok := o.index.Profile(p.Key()); ok && known.Serial == p.Serial {
 		return nil
 	} else if !ok && o.full(p) {
@@ -114,12 +118,12 @@ func (o *observer) full(p trust.MailProfile) bool {
 }
 
 // remember records what a command shows, before it is decided where the decision depends on it: a mail profile at first sight or under another
-// certificate. Only what came with a good certificate, or touches a managed device, is ever
+// certificate. It reports whether the facts have to be looked up anew. Only what came with a good certificate, or touches a managed device, is ever
 // written: somebody who invents DeviceIds leaves no trace but in the journal.
-func (e *Edge) remember(ctx context.Context, s situation, now time.Time) error {
+func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (changed bool, err error) {
 	in, p := s.input, s.profile
 	if !s.proved && !s.managed && !in.Duplicate.DeviceIDManaged || p.User == "" || in.Credential.Problem != "" || len(p.User) > 320 {
-		return nil
+		return false, nil
 	}
 	if s.proved && s.certUse {
 		issuer, serial := in.Certificate.Issuer, trust.Serial(in.Certificate.Serial)
@@ -138,14 +142,14 @@ func (e *Edge) remember(ctx context.Context, s situation, now time.Time) error {
 				return err
 			})
 		}
-		return nil
+		return false, nil
 	}
-	err := e.observer.observe(ctx, p)
+	err = e.observer.observe(ctx, p)
 	if errors.Is(err, errTooManyProfiles) {
 		e.cfg.Log.WarnContext(ctx, "edge: mail profile is not recorded: too many", "device", p.Device, "client_id", p.ClientID)
-		return nil
+		return false, nil
 	}
-	return err
+	return true, err
 }
 
 // rebinds reports whether the certificate of this connection is to be the profile's from now on: the one it had does not count any more, or was superseded

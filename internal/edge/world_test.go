@@ -10,9 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"io"
 	"log/slog"
 	"math/big"
@@ -66,6 +64,7 @@ type world struct {
 	journal registry.Journal
 	active  *policy.Active
 	ca      authority
+	issuer  string
 	roots   *x509.CertPool
 	addr    string
 	stop    func() error
@@ -83,17 +82,16 @@ type seen struct {
 }
 
 type options struct {
-	policyDir  string
-	noFollow   bool // the index does not follow the registry
 	upstream   string
 	staleLimit time.Duration
 	drain      time.Duration
+	tenant     *string // of the host; contoso
 }
 
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	w := &world{t: t, clock: &clock{}, upstream: exchange}
+	w := &world{t: t, clock: &clock{}, upstream: exchange, issuer: "contoso"}
 	ctx, cancel := context.WithCancel(context.Background())
 	store := registrytest.Store(t)
 	w.reg = registry.New(store, w.clock.now, log)
@@ -103,11 +101,9 @@ func newWorld(t *testing.T, o options) *world {
 	w.index, err = registry.NewIndex(ctx, store, w.clock.now, log)
 	must(t, err)
 	var background sync.WaitGroup
-	if !o.noFollow {
-		background.Go(func() { _ = w.index.Run(ctx) })
-	}
+	background.Go(func() { _ = w.index.Run(ctx) })
 	w.journal = registrytest.Journal(t)
-	engine, err := policy.Load(ctx, policy.Options{Path: o.policyDir, Timeout: 5 * time.Second})
+	engine, err := policy.Load(ctx, policy.Options{Timeout: 5 * time.Second})
 	must(t, err)
 	w.active = policy.NewActive(engine)
 
@@ -126,7 +122,11 @@ func newWorld(t *testing.T, o options) *world {
 	server := newAuthority(t, gateHost)
 	w.roots = x509.NewCertPool()
 	w.roots.AddCert(server.cert)
-	e, err := edge.New(edge.Config{Hosts: map[string]string{gateHost: "contoso"}, Upstream: target, UpstreamRoots: upstreamRoots,
+	tenant := "contoso"
+	if o.tenant != nil {
+		tenant = *o.tenant
+	}
+	e, err := edge.New(edge.Config{Hosts: map[string]string{gateHost: tenant}, Upstream: target, UpstreamRoots: upstreamRoots,
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return &tls.Certificate{Certificate: [][]byte{server.cert.Raw}, PrivateKey: server.key}, nil
 		},
@@ -263,7 +263,7 @@ func serialOf(c tls.Certificate) trust.Serial { return trust.SerialOf(c.Leaf.Ser
 func (w *world) addDevice(owner trust.Owner, easID string) trust.Device {
 	w.t.Helper()
 	d, err := w.reg.AddDevice(context.Background(), root, registry.NewDevice{Owner: owner,
-		Device: trust.Device{Issuer: "contoso", SerialNumber: trust.NewID("sn"), Model: "iPhone15,4", OS: "ios", EASDeviceID: easID, Managed: true, Source: "admin"}})
+		Device: trust.Device{Issuer: w.issuer, SerialNumber: trust.NewID("sn"), Model: "iPhone15,4", OS: "ios", EASDeviceID: easID, Managed: true, Source: "admin"}})
 	must(w.t, err)
 	w.sync()
 	return d
@@ -275,9 +275,9 @@ func (w *world) enrol(d trust.Device, l leaf, renews *tls.Certificate) tls.Certi
 	ctx := context.Background()
 	cert := w.ca.issue(w.t, d.Owner, l)
 	sum := sha256.Sum256(cert.Leaf.Raw)
-	c := trust.Certificate{Issuer: "contoso", CA: "issuing", Serial: serialOf(cert), Device: d.ID, Owner: d.Owner, NotBefore: cert.Leaf.NotBefore, NotAfter: cert.Leaf.NotAfter,
+	c := trust.Certificate{Issuer: w.issuer, CA: "issuing", Serial: serialOf(cert), Device: d.ID, Owner: d.Owner, NotBefore: cert.Leaf.NotBefore, NotAfter: cert.Leaf.NotAfter,
 		Fingerprint: hex.EncodeToString(sum[:]), DER: cert.Leaf.Raw}
-	enrolment := registry.Enrolment{Transaction: registry.Transaction{Issuer: "contoso", ID: string(c.Serial), MessageType: "19"}}
+	enrolment := registry.Enrolment{Transaction: registry.Transaction{Issuer: w.issuer, ID: string(c.Serial), MessageType: "19"}}
 	if renews == nil {
 		secret, challenge, err := w.reg.CreateChallenge(ctx, root, d.ID, 0)
 		must(w.t, err)
@@ -302,96 +302,18 @@ func (w *world) sync() {
 	must(w.t, w.index.CatchUp(ctx, rev))
 }
 
+// pass moves the clock, and waits until the index has heard from the registry since.
+func (w *world) pass(d time.Duration) {
+	w.t.Helper()
+	w.clock.advance(d)
+	w.eventually(func() bool { return w.clock.now().Sub(w.index.Heard()) < 10*time.Second })
+}
+
 // managed returns a device of the owner with a certificate.
 func (w *world) managed(owner, easID string) (trust.Device, tls.Certificate) {
 	w.t.Helper()
 	d := w.addDevice(trust.Owner{Mail: owner}, easID)
 	return d, w.enrol(d, leaf{}, nil)
-}
-
-// phone returns a client with the certificate, or without one, for HTTP/1.1 or HTTP/2.
-func (w *world) phone(cert *tls.Certificate, h2 bool) *http.Client {
-	config := &tls.Config{RootCAs: w.roots, ServerName: gateHost, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
-	if cert != nil {
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
-	}
-	tr := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: h2, DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp", w.addr) }}
-	w.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-}
-
-// call is one request of a phone.
-type call struct {
-	method, path, query string
-	auth, agent, body   string
-	version             string
-	header              map[string]string
-}
-
-// command is FolderSync by alice's iPhone unless said otherwise.
-func command(cmd, user, deviceID string) call {
-	return call{query: "Cmd=" + cmd + "&User=" + url.QueryEscape(user) + "&DeviceId=" + deviceID + "&DeviceType=iPhone", auth: basic(user)}
-}
-
-// reply is the answer of the edge.
-type reply struct {
-	status    int
-	header    http.Header
-	body      string
-	reference string
-}
-
-func (w *world) do(c *http.Client, k call) reply {
-	w.t.Helper()
-	out, err := w.try(context.Background(), c, k)
-	must(w.t, err)
-	return out
-}
-
-func (w *world) try(ctx context.Context, c *http.Client, k call) (reply, error) {
-	r, err := http.NewRequestWithContext(ctx, or(k.method, "POST"), "https://"+gateHost+or(k.path, "/Microsoft-Server-ActiveSync"), nil)
-	if err != nil {
-		return reply{}, err
-	}
-	r.URL.RawQuery = k.query
-	if k.body != "" {
-		r.Body, r.ContentLength = io.NopCloser(bytes.NewBufferString(k.body)), int64(len(k.body))
-	}
-	r.Header.Set("User-Agent", or(k.agent, iphone))
-	if v := or(k.version, "16.1"); v != "none" {
-		r.Header.Set("MS-ASProtocolVersion", v)
-	}
-	if k.auth != "" {
-		r.Header.Set("Authorization", k.auth)
-	}
-	for name, v := range k.header {
-		r.Header.Set(name, v)
-	}
-	resp, err := c.Do(r)
-	if err != nil {
-		return reply{}, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, string(body), resp.Header.Get("X-Postern-Reference")}, err
-}
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
-}
-
-func basic(user string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":S3cretPassw0rd"))
-}
-
-func bearer(claims map[string]any) string {
-	payload, _ := json.Marshal(claims)
-	e := base64.RawURLEncoding.EncodeToString
-	return "Bearer " + e([]byte(`{"alg":"RS256","typ":"JWT"}`)) + "." + e(payload) + "." + e([]byte("S3cretSignature"))
 }
 
 // reasons returns what the journal has under a reference.
@@ -406,3 +328,5 @@ func (w *world) reasons(ref string) (d trust.Decision, codes []string) {
 	}
 	return d, codes
 }
+
+var discard = slog.New(slog.DiscardHandler)

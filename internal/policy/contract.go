@@ -114,6 +114,7 @@ type DuplicateFacts struct {
 	OtherDeviceID   string `json:"other_device_id"`   // another DeviceId of the same client family that uses this certificate's device
 	OtherLastSeen   int64  `json:"other_last_seen"`
 	OtherFirstSeen  int64  `json:"other_first_seen"`
+	OtherIsOlder    bool   `json:"other_is_older"`  // it was there before this request's profile, told to the nanosecond; true for a profile that is not known yet
 	SameUserModel   bool   `json:"same_user_model"` // a managed profile of the same user and hardware model is active: a hint only
 }
 

@@ -74,7 +74,7 @@ func (e *Engine) decision(entry string, answer ast.Value, input *ast.Term) (Deci
 
 // reasons reads a set or array of reasons and sorts them, the most telling first.
 func (e *Engine) reasons(entry string, t *ast.Term, input *ast.Term) ([]trust.Reason, error) {
-	var list []trust.Reason
+	list := []trust.Reason{}
 	var bad error
 	each := func(x *ast.Term) {
 		r, err := e.reason(entry, x, input)

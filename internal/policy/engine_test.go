@@ -125,7 +125,7 @@ func TestValidUntil(t *testing.T) {
 // TestInputEqualsJSON keeps the hand-written builder and the contract's JSON the same.
 func TestInputEqualsJSON(t *testing.T) {
 	full := managedSample()
-	full.Duplicate = DuplicateFacts{true, "d", "o", 1 << 40, 2, true}
+	full.Duplicate = DuplicateFacts{true, "d", "o", 1 << 40, 2, true, true}
 	full.Snapshot.Behind, full.Profile.Linked, full.Certificate.SuccessorFirstUse = 3, true, 4
 	enrol := enrollSamples()[1].in
 	for _, c := range []struct {
@@ -165,7 +165,7 @@ func TestSchemasAreCurrent(t *testing.T) {
 func TestEveryCodeIsTold(t *testing.T) {
 	used := map[string]bool{}
 	quoted := regexp.MustCompile(`(?m)^(?:command_)?(?:denied|quarantined) contains "([a-z_]+)"|^notes contains "([a-z_]+)"|"code": "([a-z_]+)"|^\t"[a-z_]+": "([a-z_]+_credentials?|wrong_[a-z]+)",$`)
-	for _, name := range []string{"access.rego", "enroll.rego"} {
+	for _, name := range []string{"access.rego", "access_team.rego", "enroll.rego"} {
 		content, err := fs.ReadFile(policies.Files(), name)
 		if err != nil {
 			t.Fatal(err)
@@ -252,7 +252,7 @@ func TestNoGap(t *testing.T) {
 		func(in *AccessInput) { in.Claimed.DeviceID = "" },
 		func(in *AccessInput) { in.Duplicate = DuplicateFacts{DeviceIDManaged: true, ManagedDevice: "dev-x"} },
 		func(in *AccessInput) {
-			in.Duplicate = DuplicateFacts{OtherDeviceID: "o", OtherLastSeen: in.Now, OtherFirstSeen: 1}
+			in.Duplicate = DuplicateFacts{OtherDeviceID: "o", OtherLastSeen: in.Now, OtherFirstSeen: 1, OtherIsOlder: true}
 			in.Device.EASDeviceID = "m"
 		},
 	}
@@ -341,4 +341,42 @@ func TestRego(t *testing.T) {
 		t.Errorf("%d tests ran", len(r.Results))
 	}
 	t.Logf("%d tests, %.1f per cent of the lines", len(r.Results), r.Coverage)
+}
+
+// TestReadme keeps the README true: its examples pass policy check, and it names every reason in the order of the table.
+func TestReadme(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join("..", "..", "policies", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(content)
+	block := func(after, kind string) string {
+		_, rest, _ := strings.Cut(readme, after)
+		_, rest, _ = strings.Cut(rest, "```"+kind+"\n")
+		text, _, _ := strings.Cut(rest, "```")
+		return text
+	}
+	r, err := Check(t.Context(), Options{Timeout: patient, Path: dir(t, map[string]string{
+		"night.rego": block("## Add a rule", "rego"), "night_test.rego": block("## Test", "rego"), "data.yaml": block("## Data", "yaml"),
+	})})
+	if err != nil || !r.OK() {
+		t.Errorf("the examples: %+v, %v", r.Problems, err)
+	}
+	_, table, _ := strings.Cut(readme, "## Reasons")
+	last := 0
+	for _, s := range sayings {
+		at := strings.Index(table, "`"+s.code+"`")
+		if at < 0 {
+			t.Errorf("%s is not in the README", s.code)
+		}
+		if rank(s.code) > rank("no_certificate") && at < last && s.code != "owner_unknown" && s.code != "not_managed" {
+			t.Errorf("%s is out of order in the README", s.code)
+		}
+		last = at
+	}
+	for _, s := range accessSamples() {
+		if !strings.Contains(readme, "`"+s.name+"`") {
+			t.Errorf("sample %s is not in the README", s.name)
+		}
+	}
 }

@@ -115,7 +115,7 @@ func (p *ProfileFacts) value() *ast.Term {
 
 func (d *DuplicateFacts) value() *ast.Term {
 	return object(boolean("device_id_managed", d.DeviceIDManaged), text("managed_device", d.ManagedDevice), text("other_device_id", d.OtherDeviceID),
-		number("other_last_seen", d.OtherLastSeen), number("other_first_seen", d.OtherFirstSeen), boolean("same_user_model", d.SameUserModel))
+		number("other_last_seen", d.OtherLastSeen), number("other_first_seen", d.OtherFirstSeen), boolean("other_is_older", d.OtherIsOlder), boolean("same_user_model", d.SameUserModel))
 }
 
 func (in *EnrollInput) value() *ast.Term {

@@ -87,7 +87,7 @@ func accessSamples() []accessSample {
 		vary("duplicate_second_device_id", func(in *AccessInput) {
 			in.Claimed.DeviceID, in.Claimed.Family, in.Device.EASDeviceID = "android2", "gmail", ""
 			in.Profile.FirstSeen = sampleNow
-			in.Duplicate = DuplicateFacts{OtherDeviceID: "android1", OtherLastSeen: sampleNow - 60, OtherFirstSeen: sampleNow - 86400}
+			in.Duplicate = DuplicateFacts{OtherDeviceID: "android1", OtherLastSeen: sampleNow - 60, OtherFirstSeen: sampleNow - 86400, OtherIsOlder: true}
 		}),
 		vary("revoked", func(in *AccessInput) { in.Certificate.Status, in.Certificate.Reason = "revoked", "keyCompromise" }),
 		vary("superseded", func(in *AccessInput) {

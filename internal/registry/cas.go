@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -91,7 +92,7 @@ func (r *Registry) CommitCRLs(ctx context.Context, p trust.Principal, after uint
 	}
 	object := crls[0].Issuer + "/" + crls[0].CA
 	_, err := r.update(ctx, p, ActCRLCommit, object, func(t *txn) error {
-		known, err := list[CRL](t, tableCRLs, object+"/", "", MaxLimit, nil)
+		known, err := list[CRL](t, tableCRLs, object+"/", "", math.MaxInt, nil)
 		if err != nil {
 			return err
 		}
@@ -141,7 +142,7 @@ func greatest(crls []CRL) (n uint64) {
 // CRLs lists the records of a CA in order of their numbers: every base that has not expired, and the newest base and delta.
 func (r *Registry) CRLs(ctx context.Context, issuer, ca string) (out []CRL, err error) {
 	err = r.view(ctx, func(rd Reader) error {
-		out, err = list[CRL](rd, tableCRLs, issuer+"/"+ca+"/", "", MaxLimit, nil)
+		out, err = list[CRL](rd, tableCRLs, issuer+"/"+ca+"/", "", math.MaxInt, nil)
 		return err
 	})
 	return out, err
@@ -155,14 +156,19 @@ type PublishRequest struct {
 	At     time.Time       `json:"at"`
 }
 
-// RequestPublish stores a request that the publisher sees; it is done once the CRL records cover the revision returned.
+// RequestPublish stores a request that the publisher sees; it is done once the CRL records cover the revision returned. A base asked for
+// before and not done yet is still asked for.
 func (r *Registry) RequestPublish(ctx context.Context, p trust.Principal, issuer string, base bool) (Revision, error) {
 	return r.update(ctx, p, ActPublish, issuer, func(t *txn) error {
 		if cas, err := list[CA](t, tableCAs, issuer+"/", "", 1, nil); err != nil || len(cas) == 0 {
 			return errors.Join(err, fmt.Errorf("issuer %q: %w", issuer, trust.ErrNotFound))
 		}
+		pending, err := get[PublishRequest](t, tableRequests, "publish/"+issuer)
+		if err != nil && !errors.Is(err, trust.ErrNotFound) {
+			return err
+		}
 		t.Touch(KindRequest, "publish/"+issuer)
-		if err := put(t, tableRequests, "publish/"+issuer, PublishRequest{issuer, base, t.p, t.now.UTC()}); err != nil {
+		if err := put(t, tableRequests, "publish/"+issuer, PublishRequest{issuer, base || pending.Base, t.p, t.now.UTC()}); err != nil {
 			return err
 		}
 		return t.audit(AuditEntry{Action: ActPublish, Object: issuer})
@@ -173,7 +179,7 @@ func (r *Registry) RequestPublish(ctx context.Context, p trust.Principal, issuer
 func (r *Registry) PublishDone(ctx context.Context, p trust.Principal, done PublishRequest) error {
 	_, err := r.update(ctx, p, ActCRLCommit, done.Issuer, func(t *txn) error {
 		now, err := get[PublishRequest](t, tableRequests, "publish/"+done.Issuer)
-		if err == nil && now.At.Equal(done.At) {
+		if err == nil && now.At.Equal(done.At) && now.Base == done.Base {
 			t.Delete(tableRequests, "publish/"+done.Issuer)
 		}
 		return nil

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -81,8 +82,12 @@ func (r *Registry) Certificates(ctx context.Context, f CertificateFilter) (out [
 	return out, err
 }
 
-// Revoke revokes a certificate for good. Revoking it again changes nothing and is no error.
+// Revoke revokes a certificate for good, for one of the reasons that trust.RevocationReason accepts. Revoking it again changes nothing and is no error.
 func (r *Registry) Revoke(ctx context.Context, p trust.Principal, issuer string, s trust.Serial, reason trust.ReasonCode, comment string) (Revision, error) {
+	reason, err := trust.RevocationReason(string(reason))
+	if err != nil {
+		return 0, err
+	}
 	return r.changeStatus(ctx, p, ActRevoke, issuer, s, func(t *txn, c trust.Certificate) error {
 		if c.Status == trust.Revoked {
 			return nil
@@ -190,7 +195,7 @@ func (r *Registry) CertificateUsed(ctx context.Context, p trust.Principal, issue
 func (r *Registry) Listed(ctx context.Context, issuer, ca string) (out []trust.Revocation, rev Revision, err error) {
 	err = r.view(ctx, func(rd Reader) error {
 		rev = rd.Revision()
-		out, err = list[trust.Revocation](rd, tableStatus, issuer+"/"+ca+"/", "", int(^uint(0)>>1), nil)
+		out, err = list[trust.Revocation](rd, tableStatus, issuer+"/"+ca+"/", "", math.MaxInt, nil)
 		return err
 	})
 	return out, rev, err
@@ -201,7 +206,7 @@ func (r *Registry) RevokedSince(ctx context.Context, issuer, ca string, after Re
 	prefix := issuer + "/" + ca + "/"
 	err = r.view(ctx, func(rd Reader) error {
 		rev = rd.Revision()
-		out, err = list[trust.Revocation](rd, tableRevocations, prefix, prefix+seqKey(uint64(after)+1), int(^uint(0)>>1), nil)
+		out, err = list[trust.Revocation](rd, tableRevocations, prefix, prefix+seqKey(uint64(after)+1), math.MaxInt, nil)
 		return err
 	})
 	return out, rev, err

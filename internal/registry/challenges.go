@@ -38,6 +38,7 @@ type Challenge struct {
 	Expires time.Time       `json:"expires"`
 	Spent   trust.Serial    `json:"spent,omitempty"` // the certificate it was spent on
 	SpentAt time.Time       `json:"spent_at"`
+	Made    Revision        `json:"made"` // a later reassignment of the device voids it
 }
 
 // CreateChallenge makes a one-time challenge for a device and returns its secret, which is not stored. ttl 0 means DefaultChallengeTTL.
@@ -58,7 +59,7 @@ func (r *Registry) CreateChallenge(ctx context.Context, p trust.Principal, id tr
 		if d.State == trust.Retired || d.State == trust.Blocked {
 			return fmt.Errorf("device is %s: %w", d.State, trust.ErrConflict)
 		}
-		c = Challenge{ID: hash[:16], Issuer: d.Issuer, Device: id, Owner: d.Owner, By: p, Created: t.now.UTC(), Expires: t.now.Add(ttl).UTC()}
+		c = Challenge{ID: hash[:16], Issuer: d.Issuer, Device: id, Owner: d.Owner, By: p, Created: t.now.UTC(), Expires: t.now.Add(ttl).UTC(), Made: t.Revision()}
 		if err := put(t, tableChallenges, hash, c); err != nil {
 			return err
 		}
@@ -101,20 +102,24 @@ func (r *Registry) Challenge(ctx context.Context, issuer, secret string) (c Chal
 		if o, err = get[trust.Owner](rd, tableOwners, d.Owner); err != nil {
 			return err
 		}
-		return usable(c, d, r.now())
+		return usable(rd, c, d, r.now())
 	})
 	return c, d, o, err
 }
 
 // usable reports why a known challenge does not authorise an enrolment of its device now.
-func usable(c Challenge, d trust.Device, now time.Time) error {
+func usable(rd Reader, c Challenge, d trust.Device, now time.Time) error {
+	reassigned, _ := rd.Get(tableMeta, reassignedKey(d.ID))
 	switch {
 	case c.Spent != "":
 		return ErrChallengeSpent
 	case !now.Before(c.Expires):
 		return ErrChallengeExpired
-	case d.Owner != c.Owner || d.State == trust.Retired || d.State == trust.Blocked:
+	case d.Owner != c.Owner || string(reassigned) > seqKey(uint64(c.Made)) || d.State == trust.Retired || d.State == trust.Blocked:
 		return ErrChallengeVoid
 	}
 	return nil
 }
+
+// reassignedKey holds the revision at which a device was given to another owner for the last time.
+func reassignedKey(id trust.DeviceID) string { return "reassigned/" + string(id) }

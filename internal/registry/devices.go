@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"postern/internal/trust"
 )
@@ -19,11 +21,12 @@ type NewDevice struct {
 // number or UDID at the same issuer that is not retired is a conflict.
 func (r *Registry) AddDevice(ctx context.Context, p trust.Principal, n NewDevice) (trust.Device, error) {
 	d := n.Device
+	d.SerialNumber, d.UDID = strings.TrimSpace(d.SerialNumber), strings.TrimSpace(d.UDID)
 	mail, domain, err := trust.Mail(n.Owner.Mail)
 	if err != nil {
 		return d, fmt.Errorf("owner %q %w: %w", n.Owner.Mail, trust.ErrInvalid, err)
 	}
-	if err := checkDevice(d); err != nil {
+	if err := errors.Join(checkDevice(d), checkOwner(n.Owner)); err != nil {
 		return d, err
 	}
 	d.ID, d.Owner, d.State = trust.DeviceID(trust.NewID("dev")), mail, trust.Pending
@@ -52,14 +55,38 @@ func checkDevice(d trust.Device) error {
 		return fmt.Errorf("device without serial number and UDID: %w", trust.ErrInvalid)
 	}
 	for _, s := range []string{d.Issuer, d.SerialNumber, d.UDID, d.EASDeviceID, d.Model, d.OS, d.OSVersion, d.Source} {
-		if len(s) > 128 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		if !plain(s, 128) {
 			return fmt.Errorf("device attribute longer than 128 bytes or with control characters: %w", trust.ErrInvalid)
 		}
 	}
 	if len(d.Labels) > 32 {
 		return fmt.Errorf("device with more than 32 labels: %w", trust.ErrInvalid)
 	}
+	for k, v := range d.Labels {
+		if !plain(k, 128) || !plain(v, 128) {
+			return fmt.Errorf("device label longer than 128 bytes or with control characters: %w", trust.ErrInvalid)
+		}
+	}
 	return nil
+}
+
+// checkOwner refuses names that nobody can have. Mail is checked where it is used as the key.
+func checkOwner(o trust.Owner) error {
+	names := append(append([]string{o.UPN, o.SAM, o.OID, o.TID}, o.Proxies...), o.Delegations...)
+	if len(names) > 1000 {
+		return fmt.Errorf("owner with more than 1000 names: %w", trust.ErrInvalid)
+	}
+	for _, s := range names {
+		if !plain(s, 320) {
+			return fmt.Errorf("owner's name longer than 320 bytes or with control characters: %w", trust.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// plain reports whether s is UTF-8 of at most limit bytes without control characters: it then reads the same in a key, in JSON, in a log and on a terminal.
+func plain(s string, limit int) bool {
+	return len(s) <= limit && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // hardwareKey is the unique key of a piece of hardware at an issuer; empty where the device has no such number.
@@ -138,6 +165,9 @@ func (r *Registry) ReassignDevice(ctx context.Context, p trust.Principal, id tru
 	if err != nil {
 		return trust.Device{}, fmt.Errorf("owner %q %w: %w", owner.Mail, trust.ErrInvalid, err)
 	}
+	if err := checkOwner(owner); err != nil {
+		return trust.Device{}, err
+	}
 	var d trust.Device
 	_, err = r.update(ctx, p, ActDeviceReassign, string(id), func(t *txn) error {
 		if d, err = get[trust.Device](t, tableDevices, string(id)); err != nil {
@@ -153,12 +183,13 @@ func (r *Registry) ReassignDevice(ctx context.Context, p trust.Principal, id tru
 			return err
 		}
 		if d.Owner == mail {
-			return nil
+			return t.audit(AuditEntry{Action: ActOwnerPut, Object: mail, After: snapshot(owner)})
 		}
 		before := snapshot(d)
 		if err := t.revokeAll(id, trust.AffiliationChanged, "reassigned to "+mail); err != nil {
 			return err
 		}
+		t.Put(tableMeta, reassignedKey(id), []byte(seqKey(uint64(t.Revision()))))
 		d.Owner, d.Updated = mail, t.now.UTC()
 		if d.State == trust.Active {
 			d.State = trust.Pending
@@ -218,14 +249,18 @@ func (r *Registry) Devices(ctx context.Context, f DeviceFilter) (out []trust.Dev
 
 // PutOwner merges what is said of an owner into what is known.
 func (r *Registry) PutOwner(ctx context.Context, p trust.Principal, o trust.Owner) error {
-	if _, _, err := trust.Mail(o.Mail); err != nil {
+	mail, _, err := trust.Mail(o.Mail)
+	if err != nil {
 		return fmt.Errorf("owner %q %w: %w", o.Mail, trust.ErrInvalid, err)
 	}
-	_, err := r.update(ctx, p, ActOwnerPut, o.Mail, func(t *txn) error {
+	if err := checkOwner(o); err != nil {
+		return err
+	}
+	_, err = r.update(ctx, p, ActOwnerPut, mail, func(t *txn) error {
 		if err := mergeOwner(t, o); err != nil {
 			return err
 		}
-		return t.audit(AuditEntry{Action: ActOwnerPut, Object: o.Mail, After: snapshot(o)})
+		return t.audit(AuditEntry{Action: ActOwnerPut, Object: mail, After: snapshot(o)})
 	})
 	return err
 }

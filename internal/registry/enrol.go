@@ -98,7 +98,10 @@ func (r *Registry) CommitEnrolment(ctx context.Context, p trust.Principal, e Enr
 		}
 		return t.issue(e.Transaction, c, d, action)
 	})
-	return c, err
+	if err != nil {
+		return trust.Certificate{}, err
+	}
+	return c, nil
 }
 
 // enrolable returns the device of c if it may get a certificate for the owner in c.
@@ -128,14 +131,14 @@ func (t *txn) spend(secret string, c trust.Certificate, d trust.Device) error {
 	if ch.Device != c.Device || ch.Issuer != c.Issuer {
 		return ErrChallengeUnknown
 	}
-	if err := usable(ch, d, t.now); err != nil {
+	if err := usable(t, ch, d, t.now); err != nil {
 		return err
 	}
 	ch.Spent, ch.SpentAt = c.Serial, t.now.UTC()
 	return put(t, tableChallenges, hash, ch)
 }
 
-// renewable checks that the certificate renewed by c may be: good, once, and of the same device.
+// renewable checks that the certificate renewed by c may be: good, not expired, once, and of the same device and owner.
 func (t *txn) renewable(c trust.Certificate) error {
 	old, err := get[trust.Certificate](t, tableCertificates, certKey(c.Issuer, c.Evidence.Renews))
 	if err != nil {
@@ -144,10 +147,13 @@ func (t *txn) renewable(c trust.Certificate) error {
 	if old.Status != trust.Good || old.Device != c.Device || old.Owner != c.Owner {
 		return fmt.Errorf("certificate to be renewed is %s: %w", old.Status, trust.ErrForbidden)
 	}
+	if t.now.After(old.NotAfter) {
+		return fmt.Errorf("certificate to be renewed has expired: %w", trust.ErrForbidden)
+	}
 	return nil
 }
 
-// issue stores the certificate, supersedes the device's older good ones, activates the device, remembers the transaction and audits.
+// issue stores the certificate, supersedes the device's older ones, activates the device, remembers the transaction and audits.
 func (t *txn) issue(x Transaction, c trust.Certificate, d trust.Device, action string) error {
 	key := certKey(c.Issuer, c.Serial)
 	if _, taken := t.Get(tableCertificates, key); taken {
@@ -158,12 +164,15 @@ func (t *txn) issue(x Transaction, c trust.Certificate, d trust.Device, action s
 		return err
 	}
 	for _, o := range older {
-		if o.Status == trust.Good && o.Issuer == c.Issuer {
-			o.Status, o.ChangedAt, o.Successor = trust.Superseded, t.now.UTC(), c.Serial
-			c.Predecessor = o.Serial
-			if err := t.putCertificate(o); err != nil {
-				return err
-			}
+		switch {
+		case o.Issuer != c.Issuer || o.Status != trust.Good && o.Status != trust.Held:
+			continue
+		case o.Status == trust.Good:
+			o.Status, o.ChangedAt, c.Predecessor = trust.Superseded, t.now.UTC(), o.Serial
+		}
+		o.Successor = c.Serial // of a held one too: released, it is superseded
+		if err := t.putCertificate(o); err != nil {
+			return err
 		}
 	}
 	c.Status, c.ChangedAt = trust.Good, t.now.UTC()

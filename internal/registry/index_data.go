@@ -80,7 +80,7 @@ func eachPage(ctx context.Context, s Store, t Table, add func([]byte) error) err
 
 func (x *Index) setDevice(d trust.Device) {
 	if old, ok := x.devices[d.ID]; ok && old.EASDeviceID != "" {
-		delete(x.byEAS[clientKey(old.EASDeviceID)], d.ID)
+		remove(x.byEAS, clientKey(old.EASDeviceID), d.ID)
 	}
 	x.devices[d.ID] = d
 	if d.EASDeviceID != "" {

@@ -1,6 +1,10 @@
 package registry
 
-import "postern/internal/trust"
+import (
+	"slices"
+
+	"postern/internal/trust"
+)
 
 // The actions that are authorised and audited.
 const (
@@ -52,14 +56,9 @@ func rights(p trust.Principal) []string {
 // permitted reports whether p may do the action. Root may do what administrators do, and nothing that only a door does on its own evidence.
 func permitted(p trust.Principal, action string) bool {
 	if p.Role == trust.Root {
-		return action != ActEnrol && action != ActRenew && action != ActCRLCommit
+		return !slices.Contains([]string{ActEnrol, ActRenew, ActCRLCommit, ActProfileObserve, ActUsed}, action)
 	}
-	for _, a := range rights(p) {
-		if a == action {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(rights(p), action)
 }
 
 // MayRead reports whether the principal may look at what the registry and the journal hold. Access tokens are listed to root alone.

@@ -14,8 +14,14 @@ func profileKey(k trust.ProfileKey) string {
 }
 
 // ObserveProfile records a mail profile at first sight, durably, before the decision that depends on it, and returns what is known of it. If it is known
-// already, its certificate, device and last-seen time are refreshed, unless an administrator linked it. created says which of the two happened.
+// already, its certificate, device and last-seen time are refreshed, unless an administrator linked it; going to another device is audited. created says
+// which of the two happened.
 func (r *Registry) ObserveProfile(ctx context.Context, p trust.Principal, seen trust.MailProfile) (out trust.MailProfile, created bool, err error) {
+	for _, s := range []string{seen.Tenant, seen.Protocol, seen.ClientID, seen.User, seen.Credential} {
+		if !plain(s, 512) {
+			return out, false, fmt.Errorf("mail profile with a name longer than 512 bytes or with control characters: %w", trust.ErrInvalid)
+		}
+	}
 	_, err = r.update(ctx, p, ActProfileObserve, seen.ClientID, func(t *txn) error {
 		created = false
 		out = seen
@@ -26,7 +32,13 @@ func (r *Registry) ObserveProfile(ctx context.Context, p trust.Principal, seen t
 			}
 			out.LastSeen, out.Family, out.Model = seen.LastSeen, seen.Family, seen.Model
 			if !out.Linked && seen.Serial != "" {
+				before := out
 				out.Serial, out.Device = seen.Serial, seen.Device
+				if before.Device != "" && before.Device != out.Device {
+					if err := t.audit(AuditEntry{Action: ActProfileObserve, Object: out.ID, Detail: "another device", Before: snapshot(before), After: snapshot(out)}); err != nil {
+						return err
+					}
+				}
 			}
 		} else {
 			out.ID, out.FirstSeen, created = trust.NewID("mp"), seen.LastSeen, true

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 
@@ -104,6 +105,9 @@ const (
 	DefaultLimit = 100
 	MaxLimit     = 1000
 )
+
+// unlimited is the limit of what must not be cut: what CRLs are made from.
+const unlimited = math.MaxInt
 
 // pageLimit bounds what a caller asks for.
 func pageLimit(n int) int {

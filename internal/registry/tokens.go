@@ -31,8 +31,8 @@ func (r *Registry) CreateToken(ctx context.Context, p trust.Principal, name stri
 	default:
 		return "", tok, fmt.Errorf("role %q %w: use help-desk, policy-author, pki-officer or auditor", role, trust.ErrInvalid)
 	}
-	if name == "" || len(name) > 64 || ttl < time.Minute || ttl > MaxTokenTTL {
-		return "", tok, fmt.Errorf("token %w: want a name of 1 to 64 bytes and a lifetime of 1m to %s", trust.ErrInvalid, MaxTokenTTL)
+	if name == "" || !plain(name, 64) || ttl < time.Minute || ttl > MaxTokenTTL {
+		return "", tok, fmt.Errorf("token %w: want a name of 1 to 64 bytes without control characters and a lifetime of 1m to %s", trust.ErrInvalid, MaxTokenTTL)
 	}
 	secret = "pst-" + strings.ToLower(newSecret())
 	_, err = r.update(ctx, p, ActTokenCreate, name, func(t *txn) error {

@@ -32,6 +32,7 @@ type authority struct {
 	mu    sync.Mutex // one publication at a time; guards the rest
 	floor uint64     // the greatest number found on disk, should the registry know less
 	last  time.Time  // the latest thisUpdate found on disk, likewise
+	blind uint64     // the greatest number of a CRL whose bytes are not here, said once
 }
 
 // prime loads what was published and publishes what is missing or due. An error means that there is no valid pair.
@@ -105,8 +106,11 @@ func (a *authority) adopt(ctx context.Context, known []registry.CRL) {
 			err = errors.New("it is not the CRL of the record")
 		}
 		if err != nil {
-			// Not ours, or lost. It is not signed again with the same number: the next publication gets a greater one.
-			a.log.WarnContext(ctx, "a published CRL cannot be taken up", "number", r.record.Number, "error", err)
+			// Another node's, or lost. It is not signed again with the same number: the next publication gets a greater one.
+			if r.record.Number > a.blind {
+				a.blind = r.record.Number
+				a.log.WarnContext(ctx, "a published CRL cannot be taken up", "number", r.record.Number, "error", err)
+			}
 			continue
 		}
 		s.record = r.record

@@ -12,9 +12,9 @@ import (
 
 // What a CRL says is a function of the registry's history.
 //
-// A base CRL lists everything that is revoked or held. What has expired is listed until it was on one published base (RFC 5280, section 3.3: an entry
-// must not go before it has appeared on one regularly scheduled CRL beyond the certificate's validity; section 5.2.4 asks that a revocation first seen in a delta
-// be on a complete CRL, even past expiry). The rule here is: an expired entry is left out if its last change was covered by an earlier base.
+// A base CRL lists everything that is revoked or held. An entry must not go before it was on one complete CRL issued beyond the certificate's validity
+// (RFC 5280, section 3.3), and a revocation first seen in a delta must come to be on a complete one even past expiry (section 5.2.4). Hence the rule: an
+// entry is left out if the certificate had expired when an earlier base was issued, and that base covered the entry's last change.
 //
 // A delta CRL refers to the oldest base that has not expired, so that whichever base a relying party has cached can be combined with it. For every
 // serial number whose status changed after that base it says what the last change was: revoked, held, or removeFromCRL.
@@ -44,12 +44,12 @@ func greatestNumber(known []registry.CRL) uint64 {
 	return max(newest(known, registry.Base).Number, newest(known, registry.Delta).Number)
 }
 
-// baseContent returns the entries of a base CRL signed at now, when earlier is the last revision that a published base covers, and the serial
-// numbers that are left out because they have expired.
-func baseContent(listed []trust.Revocation, earlier registry.Revision, now time.Time) (entries []x509.RevocationListEntry, expired map[trust.Serial]bool) {
+// baseContent returns the entries of a base CRL signed at now, where earlier is the base published last, and the serial numbers that are left out because
+// they have expired.
+func baseContent(listed []trust.Revocation, earlier registry.CRL, now time.Time) (entries []x509.RevocationListEntry, expired map[trust.Serial]bool) {
 	expired = map[trust.Serial]bool{}
 	for _, r := range listed {
-		if now.After(r.NotAfter) && registry.Revision(r.Revision) <= earlier {
+		if earlier.ThisUpdate.After(r.NotAfter) && registry.Revision(r.Revision) <= earlier.Covers {
 			expired[r.Serial] = true
 			continue
 		}

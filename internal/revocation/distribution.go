@@ -52,7 +52,8 @@ type handler struct {
 //	GET        /ocsp/{issuer}/{base64 of the request}
 //	POST       /ocsp/{issuer}
 //
-// Do not put an http.ServeMux in front of it: that redirects paths with two slashes in a row, which base64 has. A query is ignored.
+// Do not put an http.ServeMux in front of it: that redirects paths with two slashes in a row, which base64 has. Where the issuer's URL has a path of its
+// own, strip it first (http.StripPrefix). A query is ignored.
 func (p *Publisher) Handler() (http.Handler, error) {
 	h := &handler{p: p, documents: map[string]func() (document, bool){}, ocsp: map[string]*responder{}}
 	for _, a := range p.authorities {

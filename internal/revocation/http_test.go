@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"math/big"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	"postern/internal/ca"
 	"postern/internal/ca/catest"
+	"postern/internal/revocation"
 	"postern/internal/trust"
 )
 
@@ -76,6 +78,17 @@ func TestDistributionPoint(t *testing.T) {
 	}
 }
 
+func TestNothingPublishedYet(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var err error
+	l.handler, err = l.publisher(l.dir).Handler()
+	l.must(err)
+	if w := l.get("/contoso/issuing.crl"); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
 func TestConditionalAndCached(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -95,7 +108,9 @@ func TestConditionalAndCached(t *testing.T) {
 		}
 	}
 	// In the second of its publication another delta may follow: no date says that it has not changed.
-	if w := l.do("GET", "/contoso/issuing-delta.crl", http.Header{"If-Modified-Since": {time.Now().UTC().Format(http.TimeFormat)}}, nil); w.Code != 200 || w.Header().Get("Last-Modified") != "" {
+	now := http.Header{"If-Modified-Since": {time.Now().UTC().Format(http.TimeFormat)}}
+	w := l.do("GET", "/contoso/issuing-delta.crl", now, nil)
+	if soon := time.Now().Before(l.status().Delta.ThisUpdate.Add(time.Second)); soon && (w.Code != 200 || w.Header().Get("Last-Modified") != "") {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 	time.Sleep(time.Second)
@@ -148,24 +163,29 @@ func (l *lab) ask(issuer *x509.Certificate, serial *big.Int, hash crypto.Hash) [
 	return raw
 }
 
+// question is one certificate to ask for, and what OCSP has to say.
+type question struct {
+	name   string
+	issuer *x509.Certificate
+	serial *big.Int
+	status int
+	reason int
+	fault  ocsp.ResponseStatus
+}
+
 func TestOCSP(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	issuing, top := l.issuer.Chain()[0], l.issuer.Chain()[1]
-	good, revoked, held, superseded := l.leaf(), l.leaf(), l.leaf(), l.leafOf(l.device)
+	good, revoked, held, superseded, outside := l.leaf(), l.leaf(), l.leaf(), l.leafOf(l.device), catest.New(t)
 	l.leafOf(l.device)
+	own, err := l.issuer.Issue(t.Context(), catest.Request(t, l.issuer, "alice@contoso.com", l.key)) // stands for a certificate of our own that is not in the registry
+	l.must(err)
+	l.config = func(c *revocation.Config) { c.Own = []*x509.Certificate{own.Cert, outside.Chain()[0]} }
 	l.start()
 	l.revoke(trust.SerialOf(revoked.SerialNumber))
 	l.hold(trust.SerialOf(held.SerialNumber))
-	other := catest.New(t).Chain()[0]
-	for _, c := range []struct {
-		name   string
-		issuer *x509.Certificate
-		serial *big.Int
-		status int
-		reason int
-		fault  ocsp.ResponseStatus
-	}{
+	for _, q := range []question{
 		{name: "good", issuer: issuing, serial: good.SerialNumber, status: ocsp.Good},
 		{name: "revoked", issuer: issuing, serial: revoked.SerialNumber, status: ocsp.Revoked, reason: ocsp.KeyCompromise},
 		{name: "held", issuer: issuing, serial: held.SerialNumber, status: ocsp.Revoked, reason: ocsp.CertificateHold},
@@ -174,37 +194,18 @@ func TestOCSP(t *testing.T) {
 		{name: "the negative of one that was", issuer: issuing, serial: new(big.Int).Neg(good.SerialNumber), status: ocsp.Unknown},
 		{name: "zero", issuer: issuing, serial: new(big.Int), status: ocsp.Unknown},
 		{name: "issuing CA", issuer: top, serial: issuing.SerialNumber, status: ocsp.Good},
+		{name: "registration authority", issuer: issuing, serial: l.issuer.RACertificate().SerialNumber, status: ocsp.Good},
+		{name: "our own", issuer: issuing, serial: own.Cert.SerialNumber, status: ocsp.Good},
+		{name: "configured as our own, and not", issuer: issuing, serial: outside.Chain()[0].SerialNumber, status: ocsp.Unknown},
 		{name: "issued by the other CA", issuer: top, serial: good.SerialNumber, status: ocsp.Unknown},
-		{name: "another issuer", issuer: other, serial: good.SerialNumber, fault: ocsp.Unauthorized},
+		{name: "another issuer", issuer: outside.Chain()[0], serial: good.SerialNumber, fault: ocsp.Unauthorized},
 	} {
 		for _, hash := range []crypto.Hash{crypto.SHA1, crypto.SHA256} {
-			raw := l.ask(c.issuer, c.serial, hash)
+			raw := l.ask(q.issuer, q.serial, hash)
 			b64 := base64.StdEncoding.EncodeToString(raw)
-			post := l.do("POST", "/ocsp/contoso", http.Header{"Content-Type": {"application/ocsp-request"}}, raw)
-			plain := l.do("GET", "/ocsp/contoso/"+b64, nil, nil)
-			escaped := l.do("GET", "/ocsp/contoso/"+url.QueryEscape(b64), nil, nil)
-			for how, w := range map[string]*httptest.ResponseRecorder{"POST": post, "GET": plain, "GET escaped": escaped} {
-				if w.Code != 200 || w.Header().Get("Content-Type") != "application/ocsp-response" {
-					t.Errorf("%s: %s: %d %v", c.name, how, w.Code, w.Header())
-				}
-				resp, err := ocsp.ParseResponseForCert(w.Body.Bytes(), &x509.Certificate{SerialNumber: c.serial}, c.issuer)
-				if c.fault != 0 {
-					if re, ok := err.(ocsp.ResponseError); !ok || re.Status != c.fault { //nolint:errorlint // not wrapped
-						t.Errorf("%s: %s: %v", c.name, how, err)
-					}
-					continue
-				}
-				if err != nil || resp.Status != c.status || resp.Status == ocsp.Revoked && resp.RevocationReason != c.reason {
-					t.Errorf("%s: %s: %v %+v", c.name, how, err, resp)
-					continue
-				}
-				if resp.ThisUpdate.After(time.Now()) || time.Since(resp.ThisUpdate) > time.Minute || resp.NextUpdate.Sub(resp.ThisUpdate) != time.Hour {
-					t.Errorf("%s: from %s to %s", c.name, resp.ThisUpdate, resp.NextUpdate)
-				}
-				if cached := strings.Contains(w.Header().Get("Cache-Control"), "max-age=60"); cached != (how != "POST") {
-					t.Errorf("%s: %s: %v", c.name, how, w.Header())
-				}
-			}
+			l.answered(q, "POST", l.do("POST", "/ocsp/contoso", http.Header{"Content-Type": {"application/ocsp-request"}}, raw))
+			l.answered(q, "GET", l.do("GET", "/ocsp/contoso/"+b64, nil, nil))
+			l.answered(q, "GET escaped", l.do("GET", "/ocsp/contoso/"+url.QueryEscape(b64), nil, nil))
 		}
 	}
 	l.release(trust.SerialOf(held.SerialNumber))
@@ -212,6 +213,67 @@ func TestOCSP(t *testing.T) {
 	if resp, err := ocsp.ParseResponse(w.Body.Bytes(), issuing); err != nil || resp.Status != ocsp.Good {
 		t.Errorf("released: %v %+v", err, resp)
 	}
+}
+
+func (l *lab) answered(q question, how string, w *httptest.ResponseRecorder) {
+	l.t.Helper()
+	if w.Code != 200 || w.Header().Get("Content-Type") != "application/ocsp-response" {
+		l.t.Errorf("%s: %s: %d %v", q.name, how, w.Code, w.Header())
+	}
+	resp, err := ocsp.ParseResponseForCert(w.Body.Bytes(), &x509.Certificate{SerialNumber: q.serial}, q.issuer)
+	if q.fault != 0 {
+		if re, ok := err.(ocsp.ResponseError); !ok || re.Status != q.fault { //nolint:errorlint // not wrapped
+			l.t.Errorf("%s: %s: %v", q.name, how, err)
+		}
+		return
+	}
+	if err != nil || resp.Status != q.status || resp.Status == ocsp.Revoked && resp.RevocationReason != q.reason {
+		l.t.Errorf("%s: %s: %v %+v", q.name, how, err, resp)
+		return
+	}
+	if resp.ThisUpdate.After(time.Now()) || time.Since(resp.ThisUpdate) > time.Minute || resp.NextUpdate.Sub(resp.ThisUpdate) != time.Hour {
+		l.t.Errorf("%s: from %s to %s", q.name, resp.ThisUpdate, resp.NextUpdate)
+	}
+	if cached := strings.Contains(w.Header().Get("Cache-Control"), "max-age=60"); cached != (how != "POST") {
+		l.t.Errorf("%s: %s: %v", q.name, how, w.Header())
+	}
+}
+
+// Two certificates of one CA are answered at once; of two CAs, one signer cannot.
+func TestOCSPSeveral(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	issuing, top := l.issuer.Chain()[0], l.issuer.Chain()[1]
+	same := joined(t, l.ask(issuing, big.NewInt(1), crypto.SHA1), l.ask(issuing, big.NewInt(1), crypto.SHA256))
+	if _, err := ocsp.ParseResponseForCert(l.do("POST", "/ocsp/contoso", nil, same).Body.Bytes(), &x509.Certificate{SerialNumber: big.NewInt(1)}, issuing); err != nil {
+		t.Error(err)
+	}
+	mixed := joined(t, l.ask(issuing, big.NewInt(1), crypto.SHA1), l.ask(top, big.NewInt(1), crypto.SHA1))
+	if got := l.do("POST", "/ocsp/contoso", nil, mixed).Body.String(); got != string(ca.OCSPErrorResponse(ca.OCSPUnauthorized)) {
+		t.Errorf("%q", got)
+	}
+}
+
+// joined makes one OCSP request of two.
+func joined(t *testing.T, requests ...[]byte) []byte {
+	t.Helper()
+	type outer struct {
+		TBS struct{ List []asn1.RawValue }
+	}
+	var all outer
+	for _, raw := range requests {
+		var one outer
+		if _, err := asn1.Unmarshal(raw, &one); err != nil {
+			t.Fatal(err)
+		}
+		all.TBS.List = append(all.TBS.List, one.TBS.List...)
+	}
+	raw, err := asn1.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 func TestOCSPRefusals(t *testing.T) {

@@ -54,10 +54,21 @@ func (l *lab) now() time.Time { return time.Now().Add(time.Duration(l.skew.Load(
 // newLab makes everything but the publisher.
 func newLab(t testing.TB) *lab {
 	t.Helper()
+	l := newBareLab(t)
+	l.journal = registrytest.Journal(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = l.index.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return l
+}
+
+// newBareLab makes a lab without journal, and with an index that follows nothing: both would look at the clock very often in weeks of simulated time.
+func newBareLab(t testing.TB) *lab {
+	t.Helper()
 	l := &lab{t: t, dir: t.TempDir(), config: func(*revocation.Config) {}, stop: func() {}}
 	l.issuer = catest.New(t, catest.WithClock(l.now))
 	l.open(registrytest.Store(t))
-	l.journal = registrytest.Journal(t)
 	var err error
 	l.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	l.must(err)
@@ -77,10 +88,6 @@ func (l *lab) open(store registry.Store) {
 	var err error
 	l.index, err = registry.NewIndex(l.t.Context(), store, l.now, slog.New(slog.DiscardHandler))
 	l.must(err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = l.index.Run(ctx) }()
-	l.t.Cleanup(func() { cancel(); <-done })
 }
 
 func (l *lab) must(err error) {

@@ -105,10 +105,20 @@ func TestOpenSSLHonoursBaseAndDelta(t *testing.T) {
 	check := func(base string) {
 		for name, revoked := range map[string]bool{"good": false, "superseded": false, "revoked": true, "revoked in delta": true, "held": true,
 			"held in delta": true, "released": false, "released in delta": false} {
-			out, err := exec.CommandContext(t.Context(), openssl, "verify", "-crl_check", "-use_deltas", "-CAfile", f.path("root"), "-untrusted", f.path("issuing"),
-				"-CRLfile", f.path(base), "-CRLfile", f.path("delta.crl"), f.path(name)).CombinedOutput()
-			if bad := strings.Contains(string(out), "error 23 at 0 depth lookup: certificate revoked"); bad != revoked || (err != nil) != revoked {
-				t.Errorf("%s with %s: revoked %t, want %t: %s", name, base, bad, revoked, out)
+			// OpenSSL 3.0 takes the CRL with the latest thisUpdate for the complete one, even if it is a delta, unless extended CRL support is on. Without that
+			// it sees only what the delta says, which is every change since the oldest base that is valid.
+			for _, extended := range []bool{true, false} {
+				args := []string{"verify", "-crl_check", "-use_deltas", "-CAfile", f.path("root"), "-untrusted", f.path("issuing"),
+					"-CRLfile", f.path(base), "-CRLfile", f.path("delta.crl"), f.path(name)}
+				if extended {
+					args = append([]string{"verify", "-extended_crl"}, args[1:]...)
+				} else if name == "revoked" || name == "held" {
+					continue
+				}
+				out, err := exec.CommandContext(t.Context(), openssl, args...).CombinedOutput()
+				if bad := strings.Contains(string(out), "error 23 at 0 depth lookup: certificate revoked"); bad != revoked || (err != nil) != revoked {
+					t.Errorf("%s with %s: revoked %t, want %t: %s", name, base, bad, revoked, out)
+				}
 			}
 		}
 	}
@@ -157,7 +167,7 @@ func TestOCSPPeersAgree(t *testing.T) {
 					if err != nil || !strings.Contains(string(out), status) || !strings.Contains(string(out), verified) {
 						t.Errorf("%s %v: want %s: %v %s", name, a, want, err, out)
 					}
-					if name == "held" && !strings.Contains(strings.ToLower(string(out)), "hold") {
+					if name == "held" && program == "openssl" && !strings.Contains(strings.ToLower(string(out)), "hold") {
 						t.Errorf("no reason: %s", out)
 					}
 				}

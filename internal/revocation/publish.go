@@ -51,12 +51,14 @@ func (a *authority) attempt(ctx context.Context, base bool) error {
 	d := &draft{known: known, after: greatestNumber(known), old: a.served.Load(), gone: map[trust.Serial]bool{}, last: a.last}
 	d.floor = max(d.after, a.floor)
 	for _, c := range known {
-		if c.ThisUpdate.After(d.last) {
-			d.last = c.ThisUpdate
-		}
+		d.rise(c)
 	}
 	if d.old != nil {
 		d.next = *d.old
+		d.rise(d.old.base.record)
+		if d.old.delta != nil {
+			d.rise(d.old.delta.record)
+		}
 	}
 	if base || d.old == nil {
 		if err := a.signBase(ctx, d); err != nil {
@@ -74,6 +76,14 @@ func (a *authority) attempt(ctx context.Context, base bool) error {
 		return err
 	}
 	return a.commit(ctx, d)
+}
+
+// rise makes the draft's numbers and times follow those of c.
+func (d *draft) rise(c registry.CRL) {
+	d.floor = max(d.floor, c.Number)
+	if c.ThisUpdate.After(d.last) {
+		d.last = c.ThisUpdate
+	}
 }
 
 // clock returns thisUpdate for a CRL signed now.
@@ -120,7 +130,7 @@ func (a *authority) signBase(ctx context.Context, d *draft) error {
 	if err != nil {
 		return err
 	}
-	entries, expired := baseContent(all, newest(d.known, registry.Base).Covers, now)
+	entries, expired := baseContent(all, newest(d.known, registry.Base), now)
 	d.gone = expired
 	told, err := a.keep(ctx, d, listingOf(entries), nil, now)
 	if err != nil {
@@ -186,7 +196,7 @@ func (a *authority) sign(ctx context.Context, d *draft, covers registry.Revision
 		}
 	}
 	s.record.Covers = covers
-	d.floor, d.last = s.record.Number, s.record.ThisUpdate
+	d.rise(s.record)
 	d.fresh = append(d.fresh, s)
 	return s, nil
 }
@@ -295,16 +305,4 @@ func (a *authority) commit(ctx context.Context, d *draft) error {
 		a.log.WarnContext(ctx, "old CRLs stay on disk", "error", err)
 	}
 	return nil
-}
-
-// sleep waits for d or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -237,7 +237,7 @@ func TestRegistryRestored(t *testing.T) {
 	l.start()
 	l.revoke(s)
 	l.published()
-	oldBase, oldDelta := l.fetch()
+	_, oldDelta := l.fetch()
 	l.stop()
 	l.open(registrytest.Store(t)) // knows nothing at all
 	l.start()
@@ -254,7 +254,6 @@ func TestRegistryRestored(t *testing.T) {
 	if got := combine(t, base, delta); got[s] != 1 {
 		t.Errorf("forgotten after another restart: %v", got)
 	}
-	_ = oldBase
 }
 
 func TestClockBackwards(t *testing.T) {

@@ -56,3 +56,15 @@ func (a *authority) rest(ctx context.Context, rev registry.Revision, next, began
 	// Whatever comes first, a change or the time, the next step finds out what there is to do. An error other than time shows there too.
 	_, _ = a.registry.Store().Wait(wctx, rev)
 }
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -17,10 +17,9 @@ import (
 // maxCRL bounds a CRL that is read back from disk, in octets. Entra ID takes 20 MB.
 const maxCRL = 64 << 20
 
-// Object identifiers of CRL extensions. The first two are of RFC 5280, sections 5.2.4 and 5.2.6, the last is Microsoft's szOID_CRL_NEXT_PUBLISH.
+// Object identifiers of CRL extensions that crypto/x509 does not read: RFC 5280, section 5.2.4, and Microsoft's szOID_CRL_NEXT_PUBLISH.
 var (
 	oidDeltaIndicator = asn1.ObjectIdentifier{2, 5, 29, 27}
-	oidFreshestCRL    = asn1.ObjectIdentifier{2, 5, 29, 46}
 	oidNextPublish    = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 4}
 )
 

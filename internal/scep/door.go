@@ -49,7 +49,7 @@ type issuer struct {
 func New(cfg Config) (*Door, error) {
 	d := &Door{cfg: cfg, issuers: map[string]*issuer{}, audits: &bucket{}}
 	for _, i := range cfg.Issuers {
-		r, err := NewResponder(i.RACertificate(), i.RAKey())
+		r, err := NewResponder(i.RACertificate(), i.RAKey(), i.Chain()[0])
 		if err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", i.Spec().ID, err)
 		}

@@ -33,23 +33,38 @@ type applicant struct {
 func (d *Door) enrol(ctx context.Context, is *issuer, req *Request, remote string) (*x509.Certificate, error) {
 	tx := registry.Transaction{Issuer: is.id, ID: req.TransactionID, MessageType: req.MessageType.String(),
 		Signer: sha256.Sum256(req.Signer.Raw), CSR: sha256.Sum256(req.CSR.Raw), Challenge: string(req.Challenge)}
-	if c, err := d.cfg.Registry.Issued(ctx, tx); err == nil {
-		return x509.ParseCertificate(c.DER)
-	} else if !errors.Is(err, trust.ErrNotFound) {
-		return nil, err
+	if cert, err := d.earlier(ctx, tx); cert != nil || err != nil {
+		return cert, err
 	}
 	a, err := d.identify(ctx, is, req)
+	profile := ""
 	if err == nil {
 		a.evidence.Remote = remote
-		err = d.decide(ctx, is, req, &a, remote)
+		profile, err = d.decide(ctx, is, req, &a, remote)
 	}
 	if err == nil {
 		var issued *ca.Issued
-		if issued, err = is.Issue(ctx, ca.Request{CSR: req.CSR, Device: a.device, Owner: a.owner, Evidence: a.evidence}); err == nil {
+		if issued, err = is.Issue(ctx, ca.Request{CSR: req.CSR, Device: a.device, Owner: a.owner, Profile: profile, Evidence: a.evidence}); err == nil {
 			return d.commit(ctx, is, tx, a, issued)
 		}
 	}
-	return nil, d.refused(ctx, is, req, a, err)
+	// The same request, sent twice, may have been answered meanwhile and so have used up what authorises it.
+	if cert, err := d.earlier(ctx, tx); cert != nil || err != nil {
+		return cert, err
+	}
+	return nil, d.refused(ctx, is, a, err)
+}
+
+// earlier returns the certificate that the same request got before, or nil.
+func (d *Door) earlier(ctx context.Context, tx registry.Transaction) (*x509.Certificate, error) {
+	c, err := d.cfg.Registry.Issued(ctx, tx)
+	if errors.Is(err, trust.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(c.DER)
 }
 
 // identify proves who asks. A message signed by a certificate of this issuer is a renewal, whichever of the two types it has (RFC 8894, section 2.3);
@@ -117,41 +132,58 @@ func (d *Door) identifyRenewal(ctx context.Context, is *issuer, req *Request) (a
 	case a.device.Owner != c.Owner:
 		return a, fail(BadCertID, nil, "the device has another owner now: enrol again")
 	}
-	return a, nil
+	return a, d.sameDevice(ctx, is, req, a.device)
 }
 
-// sameDevice refuses a CSR that names other hardware than the challenge was made for. Names are no proof, but a contradiction is one.
-func (d *Door) sameDevice(ctx context.Context, is *issuer, req *Request, device trust.Device) error {
-	subject := req.CSR.Subject
-	names := append(append([]string{subject.SerialNumber}, req.Names.CommonNames...), subject.OrganizationalUnit...)
-	for _, u := range req.Names.URIs {
-		names = append(names, strings.TrimPrefix(u, "urn:postern:device:"))
-	}
-	for _, n := range append(names, req.Names.DNSNames...) {
-		id, ok, err := d.cfg.Registry.DeviceNamed(ctx, is.id, n)
-		if err != nil {
-			return err
+// maxClaims is how many names of a CSR are compared with the registry.
+const maxClaims = 200
+
+// claims lists every text by which a CSR could mean a device or a user: its whole subject, whatever the attributes, and its alternative names.
+func claims(req *Request) []string {
+	var out []string
+	for _, n := range req.CSR.Subject.Names {
+		if s, ok := n.Value.(string); ok {
+			out = append(out, s)
 		}
-		if ok && id != device.ID {
-			return fail(BadRequest, nil, "the challenge was made for another device")
+	}
+	return slices.Concat(out, req.Names.Emails, req.Names.UPNs, req.Names.DNSNames, req.Names.URIs)
+}
+
+// sameDevice refuses a CSR that names other hardware than the challenge or certificate is for. Names are no proof, but a contradiction is one. A name
+// counts as a whole, and from its last colon, slash or equals sign: urn:postern:device:ID.
+func (d *Door) sameDevice(ctx context.Context, is *issuer, req *Request, device trust.Device) error {
+	names := claims(req)
+	if len(names) > maxClaims {
+		return fail(BadRequest, nil, "the CSR has more than %d names", maxClaims)
+	}
+	for _, n := range names {
+		for _, text := range []string{n, n[strings.LastIndexAny(n, ":/=")+1:]} {
+			id, ok, err := d.cfg.Registry.DeviceNamed(ctx, is.id, text)
+			if err != nil {
+				return err
+			}
+			if ok && id != device.ID {
+				return fail(BadRequest, nil, "the CSR names another device")
+			}
 		}
 	}
 	return nil
 }
 
-// decide asks the policy. Only allow lets an enrolment through; an error is a fault, for which the client may try again.
-func (d *Door) decide(ctx context.Context, is *issuer, req *Request, a *applicant, remote string) error {
+// decide asks the policy. Only allow lets an enrolment through, with the profile of the certificate; an error is a fault, for which the client may try
+// again.
+func (d *Door) decide(ctx context.Context, is *issuer, req *Request, a *applicant, remote string) (profile string, err error) {
 	in := d.facts(is, req, a, remote)
 	decision, err := d.cfg.Policy.Load().Enroll(ctx, in)
 	if err != nil {
-		return fmt.Errorf("decide enrolment of %s: %w", a.device.ID, err)
+		return "", fmt.Errorf("decide enrolment of %s: %w", a.device.ID, err)
 	}
 	if decision.Action == trust.Allow {
-		return nil
+		return decision.Profile, nil
 	}
 	raw, err := json.Marshal(in)
 	if err != nil {
-		return fmt.Errorf("record enrolment decision: %w", err)
+		return "", fmt.Errorf("record enrolment decision: %w", err)
 	}
 	rec := trust.Decision{Reference: trust.NewReference(d.cfg.Now()), At: d.cfg.Now().UTC(), Door: "scep", Action: decision.Action, Reasons: decision.Reasons,
 		Policy: decision.Policy, User: a.owner.Mail, Device: a.device.ID, Command: in.Kind, Remote: remote, Input: raw}
@@ -160,14 +192,14 @@ func (d *Door) decide(ctx context.Context, is *issuer, req *Request, a *applican
 	for i, r := range decision.Reasons {
 		codes[i] = r.Code
 	}
-	return fail(BadRequest, nil, "refused by policy: %s (reference %s)", strings.Join(codes, ", "), rec.Reference)
+	return "", fail(BadRequest, nil, "refused by policy: %s (reference %s)", strings.Join(codes, ", "), rec.Reference)
 }
 
 // facts are what the policy sees.
 func (d *Door) facts(is *issuer, req *Request, a *applicant, remote string) *policy.EnrollInput {
 	_, domain, _ := strings.Cut(a.owner.Mail, "@")
 	in := &policy.EnrollInput{Now: d.cfg.Now().Unix(), Kind: "enrol", Issuer: is.id, Evidence: a.evidence.Kind, Key: keyFacts(req.CSR.PublicKey),
-		Requested: policy.RequestedFacts{Mails: requestedMails(req.Names)}, Device: policy.FactsOfDevice(a.device), Owner: policy.FactsOfOwner(a.owner),
+		Requested: policy.RequestedFacts{Mails: requestedMails(req)}, Device: policy.FactsOfDevice(a.device), Owner: policy.FactsOfOwner(a.owner),
 		Domain: domain, Domains: is.Spec().Domains, SourceIP: remote}
 	if a.renews != nil {
 		in.Kind = "renew"
@@ -188,10 +220,11 @@ func keyFacts(pub any) policy.KeyFacts {
 }
 
 // requestedMails lists every address that the CSR asks for, wherever it stands, in lower case.
-func requestedMails(n RequestedNames) []string {
+func requestedMails(req *Request) []string {
 	mails := []string{}
-	for _, s := range slices.Concat(n.Emails, n.SubjectEmails, n.UPNs, n.CommonNames) {
-		if s = strings.ToLower(strings.TrimSpace(s)); strings.Contains(s, "@") && !slices.Contains(mails, s) {
+	for _, s := range claims(req) {
+		s, mailto := strings.CutPrefix(strings.ToLower(strings.TrimSpace(s)), "mailto:")
+		if web := !mailto && strings.Contains(s, "://"); !web && strings.Contains(s, "@") && !slices.Contains(mails, s) {
 			mails = append(mails, s)
 		}
 	}
@@ -215,7 +248,7 @@ func (d *Door) commit(ctx context.Context, is *issuer, tx registry.Transaction, 
 }
 
 // refused turns the error of an enrolment into what the client is told, and audits a refusal.
-func (d *Door) refused(ctx context.Context, is *issuer, req *Request, a applicant, err error) error {
+func (d *Door) refused(ctx context.Context, is *issuer, a applicant, err error) error {
 	var r *ca.Refusal
 	if errors.As(err, &r) {
 		info := BadRequest

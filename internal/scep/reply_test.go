@@ -34,6 +34,12 @@ type certRep struct {
 // readReply verifies a reply as a client does, with the library alone.
 func readReply(t *testing.T, der []byte) certRep {
 	t.Helper()
+	return readReplyOf(t, der, testParties().ra.cert)
+}
+
+// readReplyOf is readReply for another RA.
+func readReplyOf(t *testing.T, der []byte, ra *x509.Certificate) certRep {
+	t.Helper()
 	p7, err := pkcs7.Parse(der)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +47,7 @@ func readReply(t *testing.T, der []byte) certRep {
 	if err := p7.Verify(); err != nil {
 		t.Fatal(err)
 	}
-	if signer := p7.GetOnlySigner(); !signer.Equal(testParties().ra.cert) {
+	if signer := p7.GetOnlySigner(); !signer.Equal(ra) {
 		t.Fatalf("signed by %v", signer.Subject)
 	}
 	if alg := p7.Signers[0].DigestEncryptionAlgorithm.Algorithm; !alg.Equal(pkcs7.OIDEncryptionAlgorithmRSA) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -36,7 +37,7 @@ type IssuerSection struct {
 	Organization  string   `yaml:"organization"`
 	Domains       []string `yaml:"domains,flow" doc:"the only mail domains this issuer may certify"`
 	URL           string   `yaml:"url" doc:"where the world finds the public listener; it goes into certificates"`
-	LegacyClients bool     `yaml:"legacy_clients,omitempty" doc:"accept SCEP requests in single DES, 3DES or SHA-1, for old devices"`
+	LegacyClients bool     `yaml:"legacy_clients" doc:"accept SCEP requests in single DES, 3DES or SHA-1, for old devices"`
 }
 
 // PublicSection is the listener for SCEP, CRLs and OCSP.
@@ -50,8 +51,8 @@ type EdgeSection struct {
 	Hostname   string     `yaml:"hostname" doc:"the host name that phones use"`
 	TLS        TLSSection `yaml:"tls,flow" doc:"replace what init has made by a certificate that your phones trust"`
 	Upstream   string     `yaml:"upstream" doc:"Exchange; plain http only on loopback"`
-	UpstreamCA string     `yaml:"upstream_ca,omitempty" doc:"PEM file of roots to verify Exchange with; the system's if left out"`
-	StaleLimit Duration   `yaml:"stale_limit,omitempty" doc:"how long to decide from the last known state when the registry does not answer; 15m if left out"`
+	UpstreamCA string     `yaml:"upstream_ca" doc:"PEM file of roots to verify Exchange with; empty: the system's"`
+	StaleLimit Duration   `yaml:"stale_limit" doc:"how long to decide from the last known state when the registry does not answer"`
 }
 
 // TLSSection names a certificate chain and its key, both PEM.
@@ -69,7 +70,7 @@ type AdminSection struct {
 // PolicySection selects the policies.
 type PolicySection struct {
 	Path    string `yaml:"path" doc:"directory with your team's *.rego; empty: the built-in policies alone"`
-	Replace bool   `yaml:"replace,omitempty" doc:"your files replace the built-in policies instead of extending them"`
+	Replace bool   `yaml:"replace" doc:"your files replace the built-in policies instead of extending them: only if you know why"`
 }
 
 // Duration is a time.Duration written as in Go: 90s, 15m, 8760h.
@@ -90,7 +91,13 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 }
 
 // MarshalYAML writes a duration.
-func (d Duration) MarshalYAML() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+func (d Duration) MarshalYAML() ([]byte, error) {
+	text := time.Duration(d).String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	return []byte(text), nil
+}
 
 // ReadFile reads and validates the configuration file. Errors name line and column, or the path of the key.
 func ReadFile(path string) (*Config, error) {

@@ -15,7 +15,7 @@ func Example(issuer, organization, domain string) File {
 		Issuers: []IssuerSection{{ID: issuer, Organization: organization, Domains: []string{domain}, URL: "http://127.0.0.1:8080"}},
 		Public:  &PublicSection{Listen: "127.0.0.1:8080"},
 		Edge: &EdgeSection{Listen: "127.0.0.1:8443", Hostname: "mail." + domain, TLS: TLSSection{Certificate: "edge.pem", Key: "edge.key"},
-			Upstream: "https://outlook.office365.com"},
+			Upstream: "https://outlook.office365.com", StaleLimit: Duration(DefaultStaleLimit)},
 		Admin:  &AdminSection{Listen: "127.0.0.1:9000"},
 		Policy: &PolicySection{},
 	}
@@ -68,12 +68,10 @@ func document(v reflect.Value, path string, comments yaml.CommentMap) {
 func Complete() File {
 	f := Example("contoso", "Contoso", "contoso.com")
 	f.Issuers[0].URL = "http://pki.contoso.com"
-	f.Issuers[0].LegacyClients = true
 	f.Public.Listen = "0.0.0.0:80"
 	f.Edge.Listen = "0.0.0.0:443"
 	f.Edge.UpstreamCA = "upstream-roots.pem"
-	f.Edge.StaleLimit = Duration(DefaultStaleLimit)
 	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}
-	f.Policy = &PolicySection{Path: "policies", Replace: true}
+	f.Policy = &PolicySection{Path: "policies"}
 	return f
 }

@@ -166,6 +166,10 @@ func (s *EdgeSection) valid(p *problems, abs func(string) string) *Edge {
 		p.add("edge.upstream", "%q: plain http only to a loopback address: mail and credentials would be readable on the way", s.Upstream)
 	default:
 		u.Path = ""
+		if u.Hostname() == "localhost" {
+			// What a resolver makes of the name must not decide where mail goes.
+			u.Host = strings.Replace(u.Host, "localhost", "127.0.0.1", 1)
+		}
 		e.Upstream = u
 	}
 	return e

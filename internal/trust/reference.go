@@ -2,22 +2,29 @@ package trust
 
 import (
 	"crypto/rand"
-	"encoding/base32"
 	"encoding/binary"
 	"strings"
 	"time"
 )
 
-// reference is Crockford's base32 without I, L, O and U: read out over a telephone it stays what it is. Its order is that of the bytes.
-var reference = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
+// crockford is the alphabet of references: no I, L, O and U, so that nobody misreads one.
+const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-// NewReference returns the reference of a decision: 16 characters, of which the first eight are the time in seconds, so that references sort by time, and
-// the others are 40 random bits.
+// referenceEpoch is where the time in references begins (2025-01-01); its 30 bits of seconds last until 2059.
+const referenceEpoch = 1735689600
+
+// NewReference returns the reference of a decision: 12 characters, six of the time in seconds, so that references sort by it, and six (30 bits) that
+// cannot be guessed. It can be read out over a telephone.
 func NewReference(at time.Time) string {
-	var b [10]byte
-	binary.BigEndian.PutUint64(b[:8], uint64(at.Unix())<<24)
-	_, _ = rand.Read(b[5:])
-	return reference.EncodeToString(b[:])
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // crypto/rand.Read never fails: it ends the process instead
+	n := uint64(max(0, at.Unix()-referenceEpoch))&(1<<30-1)<<30 | uint64(binary.BigEndian.Uint32(random[:]))>>2
+	var text [12]byte
+	for i := len(text) - 1; i >= 0; i-- {
+		text[i] = crockford[n&31]
+		n >>= 5
+	}
+	return string(text[:])
 }
 
 // ParseReference reads a reference as somebody heard it: in either case, with blanks or dashes, with O for 0 and I or L for 1.

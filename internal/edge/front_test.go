@@ -1,0 +1,375 @@
+package edge_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/edge"
+	"postern/internal/registry"
+	"postern/internal/trust"
+)
+
+// TestDiscovery: a phone that is being set up, with a certificate or without, learns how to sign in and no more.
+func TestDiscovery(t *testing.T) {
+	w := newWorld(t, options{})
+	_, c := w.managed(alice, "")
+	query := command("FolderSync", alice, aliceEAS).query
+	for name, k := range map[string]call{
+		"iPhone asks":                {method: "GET", auth: "Bearer", header: map[string]string{"X-User-Identity": alice}},
+		"empty Bearer with blank":    {method: "GET", auth: "Bearer "},
+		"empty Bearer, POST":         {auth: "Bearer", body: "body that goes nowhere"},
+		"empty Bearer, command":      {auth: "Bearer", query: query, body: "body that goes nowhere"},
+		"empty Bearer, OPTIONS":      {method: "OPTIONS", auth: "Bearer", version: "none"},
+		"no Authorization":           {method: "GET"},
+		"no Authorization, OPTIONS":  {method: "OPTIONS", version: "none"},
+		"no Authorization, command":  {query: query, body: "body"},
+		"no Authorization, bare":     {body: "body"},
+		"no Authorization, no agent": {query: query, agent: "x"},
+	} {
+		for _, cert := range []*tls.Certificate{nil, &c} {
+			w.takeSeen()
+			got := w.do(w.phone(cert, false), k)
+			if got.status != 401 || !strings.Contains(got.header.Get("WWW-Authenticate"), "authorization_uri") || got.header.Get("X-MS-Diagnostics") == "" {
+				t.Errorf("%s: status %d, %v", name, got.status, got.header)
+			}
+			if got.header.Get("Set-Cookie") != "" || got.body != "" {
+				t.Errorf("%s: more than the challenge: %v %q", name, got.header, got.body)
+			}
+			for _, s := range w.takeSeen() {
+				if s.header.Get("Authorization") != "Bearer" || s.body != "" || s.header.Get("X-User-Identity") != k.header["X-User-Identity"] {
+					t.Errorf("%s: upstream got %+v", name, s)
+				}
+			}
+		}
+	}
+	got := w.do(w.phone(nil, true), call{method: "OPTIONS", auth: basic(alice), version: "none"})
+	if got.status != 200 || got.header.Get("MS-ASProtocolVersions") != "16.1" || got.header.Get("MS-ASProtocolCommands") == "" {
+		t.Errorf("OPTIONS: status %d, %v", got.status, got.header)
+	}
+}
+
+// TestChallengeIsShared: phones without Authorization cause one request upstream in a minute, and an upstream without challenge is a fault.
+func TestChallengeIsShared(t *testing.T) {
+	w := newWorld(t, options{})
+	for range 10 {
+		w.do(w.phone(nil, false), call{method: "GET"})
+	}
+	if n := len(w.takeSeen()); n != 1 {
+		t.Errorf("%d requests upstream", n)
+	}
+	for _, status := range []int{200, 302, 451, 401, 500} {
+		w.clock.advance(2 * time.Minute)
+		w.answerWith(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Location", "https://evil.example/")
+			rw.WriteHeader(status)
+		})
+		if got := w.do(w.phone(nil, false), call{method: "GET"}); phoneSees(got) != later || got.header.Get("Location") != "" {
+			t.Errorf("%d: the phone sees %s", status, phoneSees(got))
+		}
+	}
+}
+
+// TestRevokedGetsNoDiscovery: who was shut out does not learn how to sign in either.
+func TestRevokedGetsNoDiscovery(t *testing.T) {
+	w := newWorld(t, options{})
+	_, c := w.managed(alice, "")
+	_, err := w.reg.Revoke(t.Context(), root, "contoso", serialOf(c), trust.KeyCompromise, "")
+	must(t, err)
+	w.sync()
+	got := w.do(w.phone(&c, false), call{method: "GET", auth: "Bearer"})
+	if phoneSees(got) != http403 {
+		t.Errorf("the phone sees %s", phoneSees(got))
+	}
+	if _, codes := w.reasons(got.reference); !slices.Contains(codes, "certificate_revoked") {
+		t.Errorf("reasons %q", codes)
+	}
+}
+
+// TestMalformed: what cannot be read is refused in the protocol's words, recorded, and not sent on.
+func TestMalformed(t *testing.T) {
+	w := newWorld(t, options{})
+	_, c := w.managed(alice, "")
+	good := command("FolderSync", alice, aliceEAS)
+	with := func(query string) call { return call{query: query, auth: good.auth} }
+	tests := []struct {
+		name   string
+		call   call
+		status int
+		body   string
+		reason string
+	}{
+		{"oversized", with(good.query + "&x=" + strings.Repeat("x", 5000)), 400, "", "query_too_long"},
+		{"oversized, without Authorization", call{query: good.query + strings.Repeat("x", 5000)}, 400, "", "query_too_long"},
+		{"no query", with(""), 400, "", "query_missing"},
+		{"garbage", with("%%%"), 400, "", "query_malformed"},
+		{"unknown command", with(strings.Replace(good.query, "FolderSync", "Nonsense", 1)), 501, "", "command_not_supported"},
+		{"no DeviceId", with("Cmd=FolderSync&User=a&DeviceType=iPhone"), 200, "\x03108\x00", "device_id_missing"},
+		{"DeviceId with dash", with(strings.Replace(good.query, aliceEAS, "A-B", 1)), 200, "\x03108\x00", "device_id_invalid"},
+		{"two DeviceIds", with(good.query + "&DeviceId=OTHER"), 200, "\x03101\x00", "parameter_duplicate"},
+		{"another method", call{method: "PUT", query: good.query, auth: good.auth}, 501, "", "method_not_supported"},
+		{"GET with password", call{method: "GET", query: good.query, auth: good.auth}, 501, "", "method_not_supported"},
+	}
+	for _, tt := range tests {
+		got := w.do(w.phone(&c, false), tt.call)
+		if got.status != tt.status || !strings.Contains(got.body, tt.body) {
+			t.Errorf("%s: status %d, %q", tt.name, got.status, got.body)
+		}
+		if d, codes := w.reasons(got.reference); d.Action != trust.Deny || !slices.Contains(codes, tt.reason) {
+			t.Errorf("%s: reasons %q", tt.name, codes)
+		}
+	}
+	if n := w.countSeen(); n != 0 {
+		t.Errorf("the upstream got %d requests", n)
+	}
+}
+
+// raw sends bytes and returns the statuses of the answers until the connection ends, or stays silent after as many as are expected.
+func (w *world) raw(cert *tls.Certificate, text string, expected int) (statuses []int, header http.Header) {
+	w.t.Helper()
+	config := &tls.Config{RootCAs: w.roots, ServerName: gateHost, NextProtos: []string{"http/1.1"}}
+	if cert != nil {
+		config.Certificates = []tls.Certificate{*cert}
+	}
+	c, err := tls.Dial("tcp", w.addr, config)
+	must(w.t, err)
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	// In pieces, as networks do.
+	for i := 0; i < len(text); i += 7 {
+		if _, err := io.WriteString(c, text[i:min(i+7, len(text))]); err != nil {
+			break
+		}
+	}
+	r := bufio.NewReader(c)
+	for {
+		if len(statuses) >= expected {
+			_ = c.SetDeadline(time.Now().Add(50 * time.Millisecond))
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return statuses, header
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		statuses, header = append(statuses, resp.StatusCode), resp.Header
+		if resp.Close {
+			return statuses, header
+		}
+	}
+}
+
+// stream is what is sent on one connection, and what is answered.
+type stream struct {
+	name     string
+	text     string
+	statuses []int
+}
+
+// streams are made of command k.
+func streams(k call) []stream {
+	head := func(target string, lines ...string) string {
+		return "POST " + target + " HTTP/1.1\r\nHost: " + gateHost + "\r\nAuthorization: " + k.auth + "\r\nMS-ASProtocolVersion: 16.1\r\nUser-Agent: " + iphone + "\r\n" +
+			strings.Join(append(lines, "\r\n"), "\r\n")
+	}
+	path := "/Microsoft-Server-ActiveSync?" + k.query
+	second := "GET /hidden HTTP/1.1\r\nHost: " + gateHost + "\r\n\r\n"
+	chunked := "5\r\nhello\r\n0\r\n\r\n"
+	return []stream{
+		{"good, twice and a third path", head(path, "Content-Length: 5") + "hello" + head(path, "Transfer-Encoding: chunked") + chunked + second, []int{200, 200, 404}},
+		{"chunks with trailer, then another", head(path, "Transfer-Encoding: chunked") + "5;x=y\r\nhello\r\n0\r\nX: y\r\n\r\n" + second, []int{200, 404}},
+		{"length and chunked", head(path, "Content-Length: 5", "Transfer-Encoding: chunked") + chunked + second, []int{400}},
+		{"chunked and length", head(path, "Transfer-Encoding: chunked", "Content-Length: 0") + chunked + second, []int{400}},
+		{"length and chunked after a good one", head(path, "Content-Length: 5") + "hello" + head(path, "content-length: 5", "TRANSFER-encoding: Chunked") + chunked + second, []int{200, 400}},
+		{"two lengths", head(path, "Content-Length: 5", "Content-Length: 6") + "hello" + second, []int{400}},
+		{"the same length twice", head(path, "Content-Length: 5", "Content-Length: 5") + "hello" + second, []int{400}},
+		{"two encodings", head(path, "Transfer-Encoding: chunked", "Transfer-Encoding: identity") + chunked + second, []int{501}},
+		{"unknown encoding", head(path, "Transfer-Encoding: xchunked") + chunked + second, []int{501}},
+		{"blank before the colon", head(path, "Transfer-Encoding : chunked") + chunked + second, []int{400}},
+		{"folded line", head(path, "X: y", " Transfer-Encoding: chunked") + chunked + second, []int{400}},
+		{"HTTP/1.0 with chunked", strings.Replace(head(path, "Transfer-Encoding: chunked"), "HTTP/1.1", "HTTP/1.0", 1) + chunked, []int{400}},
+		{"bare line ends", strings.ReplaceAll(head(path, "Content-Length: 5", "Transfer-Encoding: chunked"), "\r\n", "\n") + chunked, []int{400}},
+		{"the mark itself", head(path, "X-Postern-Framing: none", "Content-Length: 0"), []int{400}},
+		{"Connection names Authorization", head(path, "Connection: keep-alive, Authorization", "Content-Length: 0"), []int{400}},
+		{"absolute target elsewhere", head("https://evil.example"+path, "Content-Length: 0"), []int{421}},
+		{"absolute target here", head("https://"+gateHost+path, "Content-Length: 0") + second, []int{200, 404}},
+		{"another host", strings.Replace(head(path, "Content-Length: 0"), gateHost, "evil.example", 1), []int{421}},
+		{"two hosts", head(path, "Host: evil.example", "Content-Length: 0"), []int{400}},
+		{"asterisk", strings.Replace(head("*", "Content-Length: 0"), "POST", "OPTIONS", 1), []int{400}},
+		{"CONNECT", strings.Replace(head("evil.example:443", "Content-Length: 0"), "POST", "CONNECT", 1), []int{421}},
+		{"escaped path", head("/Microsoft%2DServer-ActiveSync?"+k.query, "Content-Length: 0"), []int{404}},
+		{"path to be cleaned", head("/x/../Microsoft-Server-ActiveSync?"+k.query, "Content-Length: 0"), []int{404}},
+		{"two slashes", head("//Microsoft-Server-ActiveSync?"+k.query, "Content-Length: 0"), []int{404}},
+		{"more after the path", head("/Microsoft-Server-ActiveSync/default.eas?"+k.query, "Content-Length: 0"), []int{404}},
+		{"other expectation", head(path, "Expect: money", "Content-Length: 0"), []int{417}},
+		{"two Authorizations", head(path, "Authorization: Basic eDp5", "Content-Length: 0"), []int{200}},
+		{"head without end", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 200_000), []int{431}},
+	}
+}
+
+// TestSmuggling: requests that two readers could understand differently do not pass, and what follows them on the connection is not looked at.
+func TestSmuggling(t *testing.T) {
+	w := newWorld(t, options{})
+	_, c := w.managed(alice, "")
+	k := command("FolderSync", alice, aliceEAS)
+	path := "/Microsoft-Server-ActiveSync?" + k.query
+	for _, tt := range streams(k) {
+		w.takeSeen()
+		got, header := w.raw(&c, tt.text, len(tt.statuses))
+		if !slices.Equal(got, tt.statuses) {
+			t.Errorf("%s: answers %v, want %v", tt.name, got, tt.statuses)
+		}
+		for _, s := range w.takeSeen() {
+			if s.body != "" && s.body != "hello" || s.header.Get("Authorization") != k.auth || s.uri != path {
+				t.Errorf("%s: upstream got %+v", tt.name, s)
+			}
+		}
+		if header.Get("Location") != "" {
+			t.Errorf("%s: redirected to %s", tt.name, header.Get("Location"))
+		}
+	}
+}
+
+// TestAutodiscover answers for the issuers' domains and points here.
+func TestAutodiscover(t *testing.T) {
+	w := newWorld(t, options{})
+	c := w.phone(nil, false)
+	request := func(mail string) string {
+		return `<?xml version="1.0"?><Autodiscover xmlns="http://schemas.microsoft.com/exchange/autodiscover/mobilesync/requestschema/2006"><Request><EMailAddress>` + mail +
+			`</EMailAddress><AcceptableResponseSchema>http://schemas.microsoft.com/exchange/autodiscover/mobilesync/responseschema/2006</AcceptableResponseSchema></Request></Autodiscover>`
+	}
+	here := "https://" + gateHost + "/Microsoft-Server-ActiveSync"
+	got := w.do(c, call{path: "/AutoDiscover/autodiscover.xml", body: request(alice)})
+	if got.status != 200 || !strings.Contains(got.body, "<Url>"+here+"</Url>") {
+		t.Errorf("XML: %d %s", got.status, got.body)
+	}
+	got = w.do(c, call{path: "/autodiscover/autodiscover.xml", body: request("alice@fabrikam.com")})
+	if got.status != 200 || strings.Contains(got.body, "<Url>") || !strings.Contains(got.body, "<Error>") {
+		t.Errorf("another domain: %d %s", got.status, got.body)
+	}
+	if got = w.do(c, call{path: "/autodiscover/autodiscover.xml", body: strings.Repeat("x", 100_000)}); got.status != 413 {
+		t.Errorf("oversized: %d", got.status)
+	}
+	got = w.do(c, call{method: "GET", path: "/autodiscover/autodiscover.json", query: "Email=" + url.QueryEscape(alice) + "&Protocol=ActiveSync"})
+	if got.status != 200 || !strings.Contains(got.body, `"`+here+`"`) {
+		t.Errorf("JSON: %d %s", got.status, got.body)
+	}
+	got = w.do(c, call{method: "GET", path: "/autodiscover/autodiscover.json/v1.0/" + alice, query: "Protocol=ActiveSync"})
+	if got.status != 200 || !strings.Contains(got.body, here) {
+		t.Errorf("JSON with the address in the path: %d %s", got.status, got.body)
+	}
+	if got = w.do(c, call{method: "GET", path: "/autodiscover/autodiscover.json", query: "Email=a@fabrikam.com&Protocol=ActiveSync"}); got.status != 400 {
+		t.Errorf("JSON for another domain: %d %s", got.status, got.body)
+	}
+	if n := w.countSeen(); n != 0 {
+		t.Errorf("the upstream got %d requests", n)
+	}
+}
+
+// TestTLS: the issuing CA is named to the phone, old versions are refused, and a resumed session does not outlive a revocation.
+func TestTLS(t *testing.T) {
+	w := newWorld(t, options{})
+	_, c := w.managed(alice, "")
+	var asked [][]byte
+	config := &tls.Config{RootCAs: w.roots, ServerName: gateHost, GetClientCertificate: func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked = r.AcceptableCAs
+		return &c, nil
+	}}
+	conn, err := tls.Dial("tcp", w.addr, config)
+	must(t, err)
+	_ = conn.Close()
+	if len(asked) != 1 || string(asked[0]) != string(w.ca.cert.RawSubject) {
+		t.Errorf("the phone was asked for certificates of %q", asked)
+	}
+	if conn, err := tls.Dial("tcp", w.addr, &tls.Config{RootCAs: w.roots, ServerName: gateHost, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
+		_ = conn.Close()
+		t.Error("TLS 1.1 was accepted")
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		d, c := w.managed(fmt.Sprintf("u%d@contoso.com", version), "")
+		k := command("FolderSync", d.Owner, fmt.Sprintf("PHONE%d", version))
+		phone := w.phone(&c, false)
+		tr := phone.Transport.(*http.Transport)
+		tr.TLSClientConfig.MaxVersion, tr.DisableKeepAlives = version, true
+		for range 3 {
+			if got := w.do(phone, k); phoneSees(got) != mail {
+				t.Errorf("TLS %x: %s", version, phoneSees(got))
+			}
+		}
+		_, err := w.reg.Revoke(t.Context(), root, "contoso", serialOf(c), trust.KeyCompromise, "")
+		must(t, err)
+		w.sync()
+		if got := w.do(phone, k); phoneSees(got) != blocked {
+			t.Errorf("TLS %x: after the revocation the phone sees %s", version, phoneSees(got))
+		}
+	}
+}
+
+// TestReferences: a refusal's reference is short, each is another, and they sort by time.
+func TestReferences(t *testing.T) {
+	w := newWorld(t, options{})
+	c := w.phone(nil, false)
+	var refs []string
+	for range 3 {
+		w.clock.advance(2 * time.Second)
+		refs = append(refs, w.do(c, command("Sync", alice, aliceEAS)).reference)
+	}
+	if len(refs[0]) != 12 || !slices.IsSorted(refs) || refs[0] == refs[1] || strings.Trim(refs[0], "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != "" {
+		t.Errorf("references %q", refs)
+	}
+}
+
+// TestTenants: two issuers behind one edge. A host of one does not know the other's phones; one that is open goes by the certificate.
+func TestTenants(t *testing.T) {
+	for host, want := range map[string]string{"contoso": blocked, "fabrikam": mail, "": mail} {
+		w := newWorld(t, options{tenant: &host})
+		other := newAuthority(t, "Fabrikam Issuing CA")
+		must(t, w.reg.PutCA(t.Context(), root, registry.CA{Issuer: "fabrikam", ID: "issuing", Domains: []string{"fabrikam.com"}, DER: other.cert.Raw}))
+		w.ca, w.issuer = other, "fabrikam"
+		_, c := w.managed("frank@fabrikam.com", "")
+		got := w.do(w.phone(&c, false), command("FolderSync", "frank@fabrikam.com", "FRANK1"))
+		if phoneSees(got) != want {
+			t.Errorf("at a host of %q: %s", host, phoneSees(got))
+		}
+		if want == blocked {
+			if _, codes := w.reasons(got.reference); !slices.Contains(codes, "certificate_not_trusted") {
+				t.Errorf("reasons %q", codes)
+			}
+		} else if p := w.index.ProfilesOfClient("frank1"); len(p) != 1 || p[0].Tenant != "fabrikam" {
+			t.Errorf("profiles %+v", p)
+		}
+	}
+}
+
+// TestConfig: what cannot work is said at the start.
+func TestConfig(t *testing.T) {
+	w := newWorld(t, options{})
+	good := func() edge.Config {
+		return edge.Config{Hosts: map[string]string{gateHost: ""}, Upstream: &url.URL{Scheme: "https", Host: "outlook.office365.com"}, Index: w.index, Registry: w.reg,
+			Journal: w.journal, Policy: w.active, Now: w.clock.now, Log: discard, Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }}
+	}
+	if _, err := edge.New(good()); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*edge.Config){
+		"no host":              func(c *edge.Config) { c.Hosts = nil },
+		"host with port":       func(c *edge.Config) { c.Hosts = map[string]string{gateHost + ":443": ""} },
+		"plain http":           func(c *edge.Config) { c.Upstream = &url.URL{Scheme: "http", Host: "exchange.contoso.com"} },
+		"plain http to a name": func(c *edge.Config) { c.Upstream = &url.URL{Scheme: "http", Host: "localhost"} },
+		"query":                func(c *edge.Config) { c.Upstream = &url.URL{Scheme: "https", Host: "x", RawQuery: "a=b"} },
+		"no journal":           func(c *edge.Config) { c.Journal = nil },
+		"no clock":             func(c *edge.Config) { c.Now = nil },
+	} {
+		c := good()
+		change(&c)
+		if _, err := edge.New(c); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package edge_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"postern/internal/registry"
+)
+
+// TestNothingIsWrittenForStrangers invents DeviceIds: the registry does not move.
+func TestNothingIsWrittenForStrangers(t *testing.T) {
+	w := newWorld(t, options{})
+	w.managed(alice, aliceEAS)
+	before := w.index.Revision()
+	c := w.phone(nil, false)
+	for i := range 30 {
+		w.do(c, command("FolderSync", alice, "INVENTED"+strings.Repeat("X", i%20)))
+	}
+	w.sync()
+	if after := w.index.Revision(); after != before {
+		t.Errorf("the registry moved from %d to %d", before, after)
+	}
+	// Users invented under the DeviceId of a managed phone are recorded, up to a limit.
+	for i := range 30 {
+		w.do(c, command("FolderSync", strings.Repeat("u", i+1)+"@contoso.com", aliceEAS))
+	}
+	w.sync()
+	if n := len(w.index.ProfilesOfClient(strings.ToLower(aliceEAS))); n != 20 {
+		t.Errorf("%d mail profiles recorded, want 20", n)
+	}
+}
+
+// TestProfiles looks at what is recorded of a phone.
+func TestProfiles(t *testing.T) {
+	w := newWorld(t, options{})
+	d, c := w.managed(alice, "")
+	phone := w.phone(&c, false)
+	for range 3 {
+		w.do(phone, command("FolderSync", alice, aliceEAS))
+	}
+	profiles := w.index.ProfilesOfDevice(d.ID)
+	if len(profiles) != 1 {
+		t.Fatalf("profiles: %+v", profiles)
+	}
+	p := profiles[0]
+	if p.Tenant != "contoso" || p.ClientID != strings.ToLower(aliceEAS) || p.User != alice || p.Credential != "basic" || p.Serial != serialOf(c) || p.Family != "apple_mail" {
+		t.Errorf("profile: %+v", p)
+	}
+	n, _, err := w.journal.AllowCount(context.Background(), p.ID)
+	if err != nil || n != 3 {
+		t.Errorf("allowed %d times, %v", n, err)
+	}
+	newer := w.enrol(d, leaf{}, &c)
+	w.do(w.phone(&newer, false), command("FolderSync", alice, aliceEAS))
+	w.do(phone, command("FolderSync", alice, aliceEAS))
+	w.sync()
+	if p := w.index.ProfilesOfDevice(d.ID)[0]; p.Serial != serialOf(newer) {
+		t.Errorf("profile stays with %s", p.Serial)
+	}
+	entries, err := w.reg.Profiles(context.Background(), registry.ProfileFilter{Device: d.ID})
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%d profiles, %v", len(entries), err)
+	}
+}

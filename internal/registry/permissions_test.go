@@ -1,0 +1,156 @@
+package registry_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/registry"
+	"postern/internal/trust"
+)
+
+var principals = map[string]trust.Principal{"root": root, "officer": officer, "desk": desk, "author": author, "auditor": auditor, "scep": scepDoor,
+	"edge": edgeDoor, "publisher": publisher, "system": system, "nobody": nobody, "stranger": {Kind: "token", Name: "x", Role: "superuser"}}
+
+// rule says who may do an action, and how it is done by p on objects of its own.
+type rule struct {
+	action, allowed string
+	do              func(w *world, p trust.Principal) error
+}
+
+func deviceRules() []rule {
+	return []rule{
+		{registry.ActDeviceAdd, "root officer", func(w *world, p trust.Principal) error {
+			_, err := w.reg.AddDevice(w.Context(), p, registry.NewDevice{Device: trust.Device{Issuer: "contoso", SerialNumber: fmt.Sprint("M", w.last.Add(1))},
+				Owner: trust.Owner{Mail: "alice@contoso.com"}})
+			return err
+		}},
+		{registry.ActDeviceRetire, "root officer", func(w *world, p trust.Principal) error {
+			_, err := w.reg.RetireDevice(w.Context(), p, w.device("alice@contoso.com").ID, "lost")
+			return err
+		}},
+		{registry.ActDeviceReassign, "root officer", func(w *world, p trust.Principal) error {
+			_, err := w.reg.ReassignDevice(w.Context(), p, w.device("alice@contoso.com").ID, trust.Owner{Mail: "bob@contoso.com"})
+			return err
+		}},
+		{registry.ActDeviceState, "root officer", func(w *world, p trust.Principal) error {
+			_, err := w.reg.SetDeviceState(w.Context(), p, w.device("alice@contoso.com").ID, trust.Blocked, "")
+			return err
+		}},
+		{registry.ActOwnerPut, "root officer", func(w *world, p trust.Principal) error {
+			return w.reg.PutOwner(w.Context(), p, trust.Owner{Mail: "alice@contoso.com"})
+		}},
+		{registry.ActChallenge, "root officer desk", func(w *world, p trust.Principal) error {
+			_, _, err := w.reg.CreateChallenge(w.Context(), p, w.device("alice@contoso.com").ID, 0)
+			return err
+		}},
+	}
+}
+
+func certificateRules() []rule {
+	return []rule{
+		{registry.ActEnrol, "scep", func(w *world, p trust.Principal) error {
+			d := w.device("alice@contoso.com")
+			_, err := w.reg.CommitEnrolment(w.Context(), p, w.first(d, w.challenge(d.ID)))
+			return err
+		}},
+		{registry.ActRenew, "scep", func(w *world, p trust.Principal) error {
+			d := w.device("alice@contoso.com")
+			_, err := w.reg.CommitEnrolment(w.Context(), p, w.signed(d, trust.Evidence{Kind: "renewal", Renews: w.enrol(d).Serial}))
+			return err
+		}},
+		{registry.ActRevoke, "root officer", func(w *world, p trust.Principal) error {
+			_, err := w.reg.Revoke(w.Context(), p, "contoso", w.enrol(w.device("alice@contoso.com")).Serial, trust.KeyCompromise, "")
+			return err
+		}},
+		{registry.ActHold, "root officer desk", func(w *world, p trust.Principal) error {
+			_, err := w.reg.Hold(w.Context(), p, "contoso", w.enrol(w.device("alice@contoso.com")).Serial, "")
+			return err
+		}},
+		{registry.ActRelease, "root officer desk", func(w *world, p trust.Principal) error {
+			c := w.enrol(w.device("alice@contoso.com"))
+			_, err := w.reg.Hold(w.Context(), officer, "contoso", c.Serial, "")
+			w.must(err)
+			_, err = w.reg.Release(w.Context(), p, "contoso", c.Serial, "")
+			return err
+		}},
+		{registry.ActUsed, "edge", func(w *world, p trust.Principal) error {
+			return w.reg.CertificateUsed(w.Context(), p, "contoso", w.enrol(w.device("alice@contoso.com")).Serial, w.now())
+		}},
+		{registry.ActCAPut, "root system", func(w *world, p trust.Principal) error {
+			return w.reg.PutCA(w.Context(), p, registry.CA{Issuer: "new", ID: fmt.Sprint("ca", w.last.Add(1))})
+		}},
+		{registry.ActPublish, "root officer system", func(w *world, p trust.Principal) error {
+			_, err := w.reg.RequestPublish(w.Context(), p, "contoso", true)
+			return err
+		}},
+		{registry.ActCRLCommit, "publisher", func(w *world, p trust.Principal) error {
+			return w.reg.CommitCRLs(w.Context(), p, 0, registry.CRL{Issuer: "contoso", CA: fmt.Sprint("ca", w.last.Add(1)), Kind: registry.Base, Number: 1})
+		}},
+	}
+}
+
+func otherRules() []rule {
+	profile := func(w *world) string {
+		m, _, err := w.reg.ObserveProfile(w.Context(), edgeDoor, seen(fmt.Sprint("client", w.last.Add(1)), "alice@contoso.com"))
+		w.must(err)
+		return m.ID
+	}
+	return []rule{
+		{registry.ActProfileObserve, "edge", func(w *world, p trust.Principal) error {
+			_, _, err := w.reg.ObserveProfile(w.Context(), p, seen("abc", "alice@contoso.com"))
+			return err
+		}},
+		{registry.ActProfileLink, "root officer desk", func(w *world, p trust.Principal) error {
+			_, err := w.reg.LinkProfile(w.Context(), p, profile(w), w.device("alice@contoso.com").ID)
+			return err
+		}},
+		{registry.ActProfileForget, "root officer desk", func(w *world, p trust.Principal) error {
+			return w.reg.ForgetProfile(w.Context(), p, profile(w))
+		}},
+		{registry.ActTokenCreate, "root", func(w *world, p trust.Principal) error {
+			_, _, err := w.reg.CreateToken(w.Context(), p, "ci", trust.Auditor, time.Hour)
+			return err
+		}},
+		{registry.ActTokenRevoke, "root", func(w *world, p trust.Principal) error {
+			_, tok, err := w.reg.CreateToken(w.Context(), root, "ci", trust.Auditor, time.Hour)
+			w.must(err)
+			return w.reg.RevokeToken(w.Context(), p, tok.ID)
+		}},
+	}
+}
+
+// Who may do what. Whoever may not is told so, changes nothing, and is in the audit.
+func TestPermissions(t *testing.T) {
+	w := newWorld(t)
+	for _, r := range slices.Concat(deviceRules(), certificateRules(), otherRules()) {
+		for name, p := range principals {
+			err := r.do(w, p)
+			last := w.newest(registry.AuditFilter{Action: r.action})
+			if slices.Contains(strings.Fields(r.allowed), name) {
+				if err != nil {
+					t.Errorf("%s by %s: %v", r.action, name, err)
+				}
+				continue
+			}
+			if !errors.Is(err, trust.ErrForbidden) {
+				t.Errorf("%s by %s: got %v, want forbidden", r.action, name, err)
+			}
+			if last.Outcome != registry.Refused || last.Principal != p {
+				t.Errorf("%s by %s: the audit says %+v", r.action, name, last)
+			}
+		}
+	}
+}
+
+func TestMayRead(t *testing.T) {
+	for name, p := range principals {
+		want := slices.Contains([]string{"root", "officer", "desk", "author", "auditor"}, name)
+		if registry.MayRead(p) != want {
+			t.Errorf("%s may read: %v", name, !want)
+		}
+	}
+}

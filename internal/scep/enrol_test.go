@@ -1,0 +1,256 @@
+package scep
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postern/internal/registry"
+	"postern/internal/trust"
+)
+
+// A first enrolment: the key is the CSR's, the names are the registry's.
+func TestEnrol(t *testing.T) {
+	g := newGate(t)
+	d := g.device()
+	a := ask{challenge: g.challenge(d)}
+	a.subject.CommonName = "Somebody"
+	got := g.send(a)
+	if got.cert == nil {
+		t.Fatalf("refused: %d %s %s", got.code, got.rep.failInfo, got.rep.failText)
+	}
+	if got.rep.kind != "3" || got.rep.id != "tx1" || string(got.rep.recipientNonce) != strings.Repeat("\x07", 16) || len(got.rep.senderNonce) != 16 {
+		t.Errorf("reply %+v", got.rep)
+	}
+	if err := got.cert.CheckSignatureFrom(g.issuer.Chain()[0]); err != nil {
+		t.Error(err)
+	}
+	if s := got.cert.Subject; s.CommonName != "alice@contoso.com" || !slices.Equal(s.OrganizationalUnit, []string{string(d.ID)}) ||
+		!slices.Equal(got.cert.EmailAddresses, []string{"alice@contoso.com"}) {
+		t.Errorf("subject %s, mails %v", s, got.cert.EmailAddresses)
+	}
+	rec := g.record(got.cert)
+	if rec.Device != d.ID || rec.Status != trust.Good || rec.Evidence.Kind != "challenge" || rec.Evidence.Challenge == "" || rec.Evidence.Remote != "127.0.0.1" || rec.Profile != "device" {
+		t.Errorf("record %+v", rec)
+	}
+	if now, _ := g.reg.Device(t.Context(), d.ID); now.State != trust.Active {
+		t.Errorf("device is %s", now.State)
+	}
+}
+
+// A repeated request gets the certificate that it got before; anything else under its transactionID is a transaction of its own.
+func TestRetry(t *testing.T) {
+	g := newGate(t)
+	a := ask{challenge: g.challenge(g.device())}
+	first := g.send(a)
+	if again := g.send(a); first.cert == nil || again.cert == nil || !again.cert.Equal(first.cert) || len(g.certificates()) != 1 {
+		t.Fatalf("the retry got another answer; %d certificates", len(g.certificates()))
+	}
+	g.pass(registry.RetryWindow + time.Minute)
+	g.wantRefused(BadRequest, func() answer { return g.send(a) })
+
+	other := ask{challenge: g.challenge(g.device())}
+	other.subject.CommonName = "another CSR"
+	if got := g.send(other); got.cert == nil || got.cert.Equal(first.cert) {
+		t.Errorf("another CSR under the same transactionID: %s %s", got.rep.failInfo, got.rep.failText)
+	}
+	other.subject.CommonName = "a third"
+	g.wantRefused(BadRequest, func() answer { return g.send(other) })
+}
+
+// Sixteen identical requests at once: one certificate, and all of them get it.
+func TestConcurrentRetries(t *testing.T) {
+	g := newGate(t)
+	d := g.device()
+	for round, make := range []func() ask{
+		func() ask { return ask{challenge: g.challenge(d), id: "first"} },
+		func() ask {
+			return ask{kind: RenewalReq, signer: g.enrol(d, rsaKeys()[1]), key: rsaKeys()[2], id: "renewal"}
+		},
+	} {
+		a := make()
+		message := g.encode(a)
+		before, refusals := len(g.certificates()), len(g.refusals())
+		var wg sync.WaitGroup
+		answers := [16]answer{}
+		for i := range answers {
+			wg.Go(func() { answers[i] = g.post(message, a.party()) })
+		}
+		wg.Wait()
+		for _, got := range answers {
+			if got.cert == nil || !got.cert.Equal(answers[0].cert) {
+				t.Errorf("round %d: %d %s %s", round, got.code, got.rep.failInfo, got.rep.failText)
+			}
+		}
+		if n := len(g.certificates()); n != before+1 || len(g.refusals()) != refusals {
+			t.Errorf("round %d: %d certificates, %d refusals", round, n-before, len(g.refusals())-refusals)
+		}
+	}
+}
+
+// Sixteen phones with one challenge: one certificate.
+func TestConcurrentChallenge(t *testing.T) {
+	g := newGate(t)
+	secret := g.challenge(g.device())
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	issued, failed := 0, 0
+	for i := range 16 {
+		a := ask{key: rsaKeys()[i%4], challenge: secret, id: fmt.Sprint("phone ", i)}
+		message := g.encode(a)
+		wg.Go(func() {
+			got := g.post(message, a.party())
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case got.cert != nil:
+				issued++
+			case got.rep.status == "2":
+				failed++
+			}
+		})
+	}
+	wg.Wait()
+	if issued != 1 || failed != 15 || len(g.certificates()) != 1 || len(g.refusals()) != 15 {
+		t.Errorf("%d issued, %d failed, %d stored, %d audited", issued, failed, len(g.certificates()), len(g.refusals()))
+	}
+}
+
+// The challenge is the authority of a first enrolment: without a good one there is none.
+func TestChallengeRefused(t *testing.T) {
+	for name, spoil := range map[string]func(g *gate, d trust.Device, a *ask){
+		"none":       func(_ *gate, _ trust.Device, a *ask) { a.challenge = "" },
+		"wrong":      func(_ *gate, _ trust.Device, a *ask) { a.challenge = "AAAABBBBCCCCDDDDEEEEFFFFGGGGHHHH" },
+		"lower case": func(_ *gate, _ trust.Device, a *ask) { a.challenge = strings.ToLower(a.challenge) },
+		"hash of it": func(g *gate, d trust.Device, a *ask) {
+			_, c, err := g.reg.CreateChallenge(g.Context(), admin, d.ID, 0)
+			g.must(err)
+			a.challenge = c.ID
+		},
+		"used": func(g *gate, _ trust.Device, a *ask) {
+			if got := g.send(ask{challenge: a.challenge, key: rsaKeys()[1]}); got.cert == nil {
+				g.Fatal("not enrolled")
+			}
+		},
+		"expired": func(g *gate, _ trust.Device, _ *ask) { g.pass(registry.DefaultChallengeTTL) },
+		"reassigned": func(g *gate, d trust.Device, _ *ask) {
+			_, err := g.reg.ReassignDevice(g.Context(), admin, d.ID, trust.Owner{Mail: "bob@contoso.com"})
+			g.must(err)
+		},
+		"retired": func(g *gate, d trust.Device, _ *ask) {
+			_, err := g.reg.RetireDevice(g.Context(), admin, d.ID, "")
+			g.must(err)
+		},
+		"blocked": func(g *gate, d trust.Device, _ *ask) {
+			_, err := g.reg.SetDeviceState(g.Context(), admin, d.ID, trust.Blocked, "")
+			g.must(err)
+		},
+		"quarantined": func(g *gate, d trust.Device, _ *ask) {
+			_, err := g.reg.SetDeviceState(g.Context(), admin, d.ID, trust.Quarantined, "")
+			g.must(err)
+		},
+		"another key": func(_ *gate, _ trust.Device, a *ask) { a.signer = selfSignedOnce(rsaKeys()[3]) },
+		"as renewal":  func(_ *gate, _ trust.Device, a *ask) { a.kind = RenewalReq },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate(t)
+			d := g.device()
+			a := ask{challenge: g.challenge(d)}
+			secret := a.challenge
+			spoil(g, d, &a)
+			e := g.wantRefused(BadRequest, func() answer { return g.send(a) })
+			if strings.Contains(e.Detail, secret) || e.Action != registry.ActEnrol {
+				t.Errorf("audit %+v", e)
+			}
+		})
+	}
+}
+
+// VU#971035: a challenge is good for the device and user it was made for; a CSR that says otherwise is refused.
+func TestImpersonation(t *testing.T) {
+	g := newGate(t)
+	d, victim := g.device(), g.deviceOf("contoso", "bob@contoso.com")
+	for name, names := range impersonations(t, victim) {
+		for _, who := range []string{"challenge", "renewal"} {
+			t.Run(name+" by "+who, func(t *testing.T) {
+				g.T = t
+				a := names
+				if a.id = name; who == "challenge" {
+					a.challenge = g.challenge(d)
+				} else {
+					a.kind, a.signer, a.key = RenewalReq, g.enrol(d, rsaKeys()[1]), rsaKeys()[2]
+				}
+				e := g.wantRefused(BadRequest, func() answer { return g.send(a) })
+				if e.Object != string(d.ID) {
+					t.Errorf("audit %+v", e)
+				}
+			})
+		}
+	}
+	g.T = t
+	if all, err := g.reg.Certificates(t.Context(), registry.CertificateFilter{Device: victim.ID}); err != nil || len(all) != 0 {
+		t.Errorf("the victim has %d certificates, %v", len(all), err)
+	}
+}
+
+// The device's and owner's own names are no contradiction.
+func TestOwnNames(t *testing.T) {
+	g := newGate(t)
+	d := g.device()
+	for name, a := range impersonations(t, trust.Device{ID: d.ID, SerialNumber: d.SerialNumber, UDID: d.UDID, Owner: d.Owner}) {
+		a.challenge, a.id = g.challenge(d), name
+		if got := g.send(a); got.cert == nil {
+			t.Errorf("%s: %s %s", name, got.rep.failInfo, got.rep.failText)
+		}
+	}
+}
+
+// A challenge of another issuer is unknown here, and is not used up.
+func TestChallengeOfAnotherIssuer(t *testing.T) {
+	g, secret := twoIssuers(t)
+	g.wantRefused(BadRequest, func() answer { return g.send(ask{challenge: secret}) })
+	if _, _, _, err := g.reg.Challenge(t.Context(), "fabrikam", secret); err != nil {
+		t.Errorf("the challenge is used up: %v", err)
+	}
+}
+
+// Message types that nobody asked for never issue (CVE-2026-30836): whatever they carry, and also with a good challenge.
+func TestOtherMessageTypes(t *testing.T) {
+	g := newGate(t)
+	d := g.device()
+	for _, kind := range []MessageType{0, 1, 3, 18, 20, 21, 22, 99, 65535} {
+		for _, signer := range []party{{}, g.enrol(d, rsaKeys()[1])} {
+			before := len(g.certificates())
+			got := g.send(ask{kind: kind, challenge: g.challenge(d), signer: signer, change: func(m *message) { m.kind = fmt.Sprint(int(kind)) }})
+			if got.cert != nil || got.code == http.StatusOK && got.rep.status != "2" || len(g.certificates()) != before {
+				t.Errorf("message type %d: %d, status %s", kind, got.code, got.rep.status)
+			}
+		}
+	}
+}
+
+// A poll, and requests for certificates and CRLs, with the content that they should have: FAILURE, nothing issued.
+func TestReadingMessageTypes(t *testing.T) {
+	g := newGate(t)
+	signer := g.enrol(g.device(), rsaKeys()[1])
+	ca := g.issuer.Chain()[0]
+	for kind, content := range map[MessageType][]byte{
+		CertPoll: mustMarshal(t, []any{rawValue(ca.RawSubject), rawValue(signer.cert.RawSubject)}),
+		GetCert:  mustMarshal(t, []any{rawValue(ca.RawSubject), signer.cert.SerialNumber}),
+		GetCRL:   mustMarshal(t, []any{rawValue(ca.RawSubject), signer.cert.SerialNumber}),
+	} {
+		envelope, err := seal(content, g.issuer.RACertificate(), AES128)
+		g.must(err)
+		got := g.post(newMessage(kind, signer, envelope).encode(t), signer)
+		if got.rep.status != "2" || got.cert != nil {
+			t.Errorf("%s: %+v", kind, got)
+		}
+	}
+	if n := len(g.certificates()); n != 1 {
+		t.Errorf("%d certificates", n)
+	}
+}

@@ -1,0 +1,210 @@
+package scep
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postern/internal/ca"
+	"postern/internal/trust"
+)
+
+// peer returns the path of a program that is not ours. Where POSTERN_REQUIRE_PEERS is 1, its absence is a failure.
+func peer(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("POSTERN_REQUIRE_PEERS") == "1" {
+			t.Fatalf("%s is required and missing", name)
+		}
+		t.Skipf("%s is missing", name)
+	}
+	return path
+}
+
+// client is a directory in which a program of others runs.
+type client struct {
+	*gate
+	dir string
+}
+
+// run returns what the program wrote to standard output and to standard error, and whether it ended well.
+func (c client) run(program string, args ...string) (stdout []byte, stderr string, ok bool) {
+	c.Helper()
+	cmd := exec.CommandContext(c.Context(), peer(c.T, program), args...)
+	cmd.Dir = c.dir
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	return out.Bytes(), errs.String(), err == nil
+}
+
+// save writes what a program printed.
+func (c client) save(name string, content []byte) string {
+	c.Helper()
+	path := filepath.Join(c.dir, name)
+	c.must(os.WriteFile(path, content, 0o600))
+	return path
+}
+
+// saysNames checks with OpenSSL that subject and SAN have both names of alice.
+func (c client) saysNames(cert *x509.Certificate) {
+	c.Helper()
+	out, errs, ok := c.run("openssl", "x509", "-inform", "DER", "-in", c.save("check.der", cert.Raw), "-noout", "-text")
+	if !ok {
+		c.Fatalf("openssl: %s", errs)
+	}
+	var subject, san string
+	lines := strings.Split(string(out), "\n")
+	for i, l := range lines {
+		if strings.Contains(l, "Subject:") {
+			subject = l
+		}
+		if strings.Contains(l, "X509v3 Subject Alternative Name") && i+1 < len(lines) {
+			san = lines[i+1]
+		}
+	}
+	if !strings.Contains(subject, "CN = alice@contoso.com") || !strings.Contains(subject, "emailAddress = alice@contoso.com") {
+		c.Errorf("subject: %s", subject)
+	}
+	if !strings.Contains(san, "email:alice@contoso.com") || !strings.Contains(san, "UPN::alice@contoso.com") {
+		c.Errorf("SAN: %s", san)
+	}
+}
+
+// strongSwan fetches the CA certificates, enrols, and renews with a new key under the old certificate.
+func TestStrongSwan(t *testing.T) {
+	g := newGate(t)
+	c := client{g, t.TempDir()}
+	url := g.server.URL + "/scep/contoso"
+	if _, errs, ok := c.run("pki", "--scepca", "--url", url, "--caout", "ca.der", "--raout", "ra.der", "--force"); !ok {
+		t.Fatalf("pki --scepca: %s", errs)
+	}
+	key := func(name string) {
+		t.Helper()
+		out, errs, ok := c.run("pki", "--gen", "--type", "rsa", "--size", "2048", "--outform", "der")
+		if !ok {
+			t.Fatalf("pki --gen: %s", errs)
+		}
+		c.save(name, out)
+	}
+	cacerts := c.strongSwanCAs()
+	enrol := func(key, secret string, more ...string) ([]byte, string, bool) {
+		args := append([]string{"--scep", "--url", url, "--in", key, "--dn", "C=DE, O=X, CN=dev", "--cacert-enc", "ra.der", "--interval", "1", "--maxpolltime", "5"}, cacerts...)
+		if secret != "" {
+			args = append(args, "--password", secret)
+		}
+		return c.run("pki", append(args, more...)...)
+	}
+	d := g.device()
+	secret := g.challenge(d)
+	key("k1.der")
+	first, errs, ok := enrol("k1.der", secret)
+	if !ok {
+		t.Fatalf("pki --scep: %s", errs)
+	}
+	c.save("c1.der", first)
+	cert1, err := x509.ParseCertificate(first)
+	g.must(err)
+	c.saysNames(cert1)
+
+	key("k2.der")
+	if _, errs, ok := enrol("k2.der", secret); ok || !strings.Contains(errs, "badRequest") {
+		t.Errorf("a used challenge: %v, %s", ok, errs)
+	}
+	second, errs, ok := enrol("k2.der", "", "--cert", "c1.der", "--key", "k1.der")
+	if !ok {
+		t.Fatalf("renewal: %s", errs)
+	}
+	cert2, err := x509.ParseCertificate(second)
+	g.must(err)
+	c.saysNames(cert2)
+	if old, now := g.record(cert1), g.record(cert2); old.Status != trust.Superseded || now.Device != d.ID || now.Evidence.Renews != old.Serial {
+		t.Errorf("old %+v\nnew %+v", old, now)
+	}
+	for _, flags := range [][]string{{"--digest", "sha512"}, {"--digest", "sha384"}} {
+		key("k3.der")
+		if _, errs, ok := enrol("k3.der", g.challenge(d), flags...); !ok {
+			t.Errorf("%v: %s", flags, errs)
+		}
+	}
+	key("k4.der")
+	if _, errs, ok := enrol("k4.der", g.challenge(d), "--cipher", "des3"); ok || !strings.Contains(errs, "badAlg") {
+		t.Errorf("triple DES: %v, %s", ok, errs)
+	}
+}
+
+// strongSwanCAs finds among the files that pki --scepca wrote the root and the issuing CA.
+func (c client) strongSwanCAs() []string {
+	c.Helper()
+	files, err := filepath.Glob(filepath.Join(c.dir, "ca*.der"))
+	c.must(err)
+	var args []string
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		c.must(err)
+		cert, err := x509.ParseCertificate(raw)
+		c.must(err)
+		if cert.Equal(c.issuer.Chain()[0]) {
+			args = append(args, "--cacert-sig", filepath.Base(f))
+		} else {
+			args = append(args, "--cacert", filepath.Base(f))
+		}
+	}
+	if len(args) != 4 {
+		c.Fatalf("pki --scepca wrote %v", files)
+	}
+	if ra, err := os.ReadFile(filepath.Join(c.dir, "ra.der")); err != nil || !bytes.Equal(ra, c.issuer.RACertificate().Raw) {
+		c.Fatalf("ra.der is not the RA certificate: %v", err)
+	}
+	return args
+}
+
+// scepclient knows only single DES and SHA-1: refused with badAlg, unless the issuer takes such clients. It renews under the old transactionID.
+func TestScepclient(t *testing.T) {
+	for _, legacy := range []bool{false, true} {
+		g := newGate(t, func(c *Config) { c.Legacy = map[string]bool{"contoso": legacy} })
+		c := client{g, t.TempDir()}
+		args := func(secret string) []string {
+			return []string{"-server-url", g.server.URL + "/scep/contoso", "-challenge", secret, "-private-key", "k.pem", "-certificate", "c.pem", "-cn", "dev1",
+				"-ca-fingerprint", ca.Fingerprint(g.issuer.RACertificate()), "-debug"}
+		}
+		d := g.device()
+		out, errs, ok := c.run("scepclient", args(g.challenge(d))...)
+		if ok != legacy {
+			t.Fatalf("legacy %v: %v\n%s%s", legacy, ok, out, errs)
+		}
+		if !legacy {
+			if log := string(out) + errs; len(g.certificates()) != 0 || !strings.Contains(log, "BadAlg") && !strings.Contains(log, "badAlg") {
+				t.Errorf("refused with\n%s", log)
+			}
+			continue
+		}
+		first := c.certificate("c.pem")
+		c.saysNames(first)
+		if out, errs, ok := c.run("scepclient", args("")...); !ok {
+			t.Fatalf("renewal: %s%s", out, errs)
+		}
+		if second := c.certificate("c.pem"); second.Equal(first) || g.record(first).Status != trust.Superseded || g.record(second).Device != d.ID {
+			t.Errorf("not renewed: %+v", g.record(second))
+		}
+	}
+}
+
+func (c client) certificate(name string) *x509.Certificate {
+	c.Helper()
+	raw, err := os.ReadFile(filepath.Join(c.dir, name))
+	c.must(err)
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		c.Fatalf("%s is not PEM", name)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	c.must(err)
+	return cert
+}

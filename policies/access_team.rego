@@ -1,0 +1,181 @@
+# What the team packages add, and what their exceptions lift.
+package postern.access
+
+objection if count(data.postern.access.team[_].deny) > 0
+
+objection if count(data.postern.access.team[_].quarantine) > 0
+
+objection if {
+	some exception in data.postern.access.team[_].except
+	not well_formed(exception)
+}
+
+denials contains reason if {
+	some reason in denied
+	not reason in lifted
+}
+
+denials contains reason if {
+	some name
+	some said in data.postern.access.team[name].deny
+	reason := named(name, said)
+	not reason.code in lifted
+}
+
+# A code that is no string makes the decision a fault: an exception that cannot be read is an error, not a detail.
+denials contains {"code": exception, "rule": rule} if {
+	some rule
+	exception := malformed_exception[rule][_]
+}
+
+quarantines contains reason if {
+	some reason in quarantined
+	not reason in lifted
+}
+
+quarantines contains reason if {
+	some name
+	some said in data.postern.access.team[name].quarantine
+	reason := named(name, said)
+	not reason.code in lifted
+}
+
+named(name, said) := object.union(said, {"rule": concat(".", ["postern.access.team", name])}) if is_object(said)
+
+named(name, said) := {"code": said, "rule": concat(".", ["postern.access.team", name])} if not is_object(said)
+
+# Nothing lifts these: not a good certificate, not the owner, not readable, or settled by an administrator in another place.
+never_lifted := {
+	"app_only_credential",
+	"certificate_expired",
+	"certificate_held",
+	"certificate_not_trusted",
+	"certificate_revoked",
+	"device_blocked",
+	"device_retired",
+	"duplicate_credentials",
+	"no_user",
+	"owner_mismatch",
+	"unreadable_credentials",
+	"wrong_audience",
+	"wrong_tenant",
+}
+
+# Only for the owner of a known device: an exception never stands in for knowing who asks.
+exceptions contains exception if {
+	credential_clean
+	owner_matches
+	some exception in data.postern.access.team[_].except
+	well_formed(exception)
+	input.now < exception.until
+}
+
+lifted contains code if {
+	some exception in exceptions
+	some code in exception.reasons
+	not code in never_lifted
+}
+
+applied contains exception if {
+	some exception in exceptions
+	some code in exception.reasons
+	code in lifted
+	code in spoken
+}
+
+spoken contains code if some code in denied
+
+spoken contains code if some code in quarantined
+
+spoken contains code if {
+	some name
+	some said in data.postern.access.team[name].deny
+	code := named(name, said).code
+}
+
+spoken contains code if {
+	some name
+	some said in data.postern.access.team[name].quarantine
+	code := named(name, said).code
+}
+
+malformed_exception[rule] contains exception if {
+	some name
+	some exception in data.postern.access.team[name].except
+	not well_formed(exception)
+	rule := concat(".", ["postern.access.team", name])
+}
+
+well_formed(exception) if {
+	is_string(exception.id)
+	exception.id != ""
+	is_string(exception.granted_by)
+	exception.granted_by != ""
+	is_number(exception.until)
+	count(exception.reasons) > 0
+	every code in exception.reasons {
+		is_string(code)
+	}
+}
+
+# The request is proved and what the team packages said was lifted.
+exempt if {
+	proved
+	count(applied) > 0
+}
+
+# Every condition of a managed profile is proved, or the very reason for which it is not was lifted.
+exempt if {
+	not proved
+	count(applied) > 0
+	every condition in unproved {
+		some code, condition_of_code in conditions
+		condition_of_code == condition
+		code in lifted
+		code in spoken
+	}
+}
+
+conditions := {
+	"certificate_superseded": "certificate",
+	"client_not_allowed": "client",
+	"command_not_allowed": "command",
+	"device_id_mismatch": "device_id",
+	"device_quarantined": "device",
+	"device_silent": "report",
+	"duplicate_profile_second_device_id": "sole",
+	"duplicate_profile_without_certificate": "sole",
+	"no_certificate": "certificate",
+	"unknown_client": "client",
+	"unmanaged_device": "device",
+}
+
+unproved contains "class" if input.request.class != "command"
+
+unproved contains "credential" if not credential_clean
+
+unproved contains "owner" if not owner_matches
+
+unproved contains "certificate" if not certificate_good
+
+unproved contains "device" if not device_managed
+
+unproved contains "report" if not device_heard
+
+unproved contains "device_id" if not device_id_matches
+
+unproved contains "sole" if not sole_profile
+
+unproved contains "client" if not client_accepted
+
+unproved contains "command" if not command_accepted
+
+exception_notes contains {"code": "exception", "facts": facts} if {
+	some exception in applied
+	facts := {
+		"exception.id": exception.id,
+		"exception.granted_by": exception.granted_by,
+		"exception.until": sprintf("%d", [exception.until]),
+		"exception.reasons": concat(", ", sort(exception.reasons)),
+	}
+}
