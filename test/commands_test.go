@@ -150,17 +150,36 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// hexToken is what unhex reads: a comment, a text in quotes, or a byte.
+var hexToken = regexp.MustCompile(`;.*|"[^"]*"|[0-9A-Fa-f]{2}|\S+`)
+
 func unhex(ts *testscript.TestScript, _ bool, args []string) {
 	for _, file := range args {
-		var digits strings.Builder
-		for line := range strings.Lines(ts.ReadFile(file)) {
-			line, _, _ = strings.Cut(line, ";")
-			digits.WriteString(strings.Join(strings.Fields(line), ""))
+		var out []byte
+		for _, token := range hexToken.FindAllString(ts.ReadFile(file), -1) {
+			switch {
+			case token[0] == ';':
+			case token[0] == '"':
+				out = append(out, strings.Trim(token, `"`)...)
+			default:
+				b, err := hex.DecodeString(token)
+				ts.Check(err)
+				out = append(out, b...)
+			}
 		}
-		b, err := hex.DecodeString(digits.String())
-		ts.Check(err)
-		ts.Check(os.WriteFile(ts.MkAbs(file), b, 0o600))
+		ts.Check(os.WriteFile(ts.MkAbs(file), out, 0o600))
 	}
+}
+
+// match takes the first group of a pattern out of the last output.
+func match(ts *testscript.TestScript, _ bool, args []string) {
+	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	groups := pattern.FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(groups) < 2 {
+		ts.Fatalf("no %s in the output", args[1])
+	}
+	ts.Setenv(args[0], groups[1])
 }
 
 // wbxml prints a document as lines such as "Sync/Status 1".
@@ -181,7 +200,7 @@ func print(out io.Writer, above string, e *eas.Element) {
 func TestCommandsCanFail(t *testing.T) {
 	for name, script := range map[string]string{
 		"rises": "rises 2 2", "get": "exec echo '{}'\nget A b", "within": "clock\nexec sleep 0.01\nwithin 1ms",
-		"eventually": "eventually 50ms b echo a", "unhex": "unhex x\n-- x --\n0g", "wbxml": "wbxml x\n-- x --\nplain", "serve": "serve",
+		"eventually": "eventually 50ms b echo a", "unhex": "unhex x\n-- x --\n0g", "wbxml": "wbxml x\n-- x --\nplain", "match": "exec echo a\nmatch A (b)", "serve": "serve",
 	} {
 		file := filepath.Join(t.TempDir(), name+".txtar")
 		if err := os.WriteFile(file, []byte(script), 0o600); err != nil {

@@ -17,19 +17,20 @@ import (
 // TestScripts plays testdata/*.txtar over the real binary. Besides the commands of testscript there are:
 //
 //	need PROGRAM...             skip without these, or fail where POSTERN_REQUIRE_PEERS=1
-//	site [legacy] [policy=DIR]  postern init in $WORK with ports of its own; sets $PUBLIC, $EDGE, $ADMIN, $SCEP, $EAS
+//	site [legacy] [policy=DIR]  postern init in $WORK with ports of its own; sets $PUBLIC, $ADMIN, $SCEP, $ISSUER, $EAS, $PORT
 //	serve, shutdown             postern serve, until it is ready; SIGTERM, and it must exit with 0
 //	exchange USER...            an Exchange on loopback with these mailboxes, password "secret"; before site, which then has it as upstream
 //	exchange online USER...     the same with the manners of Exchange Online
 //	polls N                     wait until N long polls are open at the Exchange
-//	token VAR USER              a bearer token that the Exchange accepts
+//	bearer VAR USER             a bearer token that the Exchange accepts
 //	phone NAME CHALLENGE        a simulated phone enrols; writes NAME.pem and NAME.key
 //	get VAR PATH [FILE]         a value of the last output, or of a file, which is JSON; PATH is like 0.reasons.0.code
 //	eventually TIME PATTERN PROGRAM...   run a program until it succeeds and its output matches
 //	within TIME                 fail if more has gone by since the last `clock`
 //	rises A B                   fail unless number A < number B
 //	expand FILE...              put the environment into files
-//	unhex FILE...               turn hexadecimal digits into bytes; ; begins a comment
+//	match VAR PATTERN           the first group of a pattern in the last output
+//	unhex FILE...               turn hexadecimal digits and quoted texts into bytes; a semicolon begins a comment
 //	wbxml FILE                  print a WBXML document, one element to a line
 func TestScripts(t *testing.T) {
 	path, err := build()
@@ -65,8 +66,8 @@ func params(postern string) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"need": need, "site": makeSite, "serve": serve, "shutdown": shutdown, "exchange": startExchange, "polls": polls, "token": bearer, "phone": phone,
-			"get": get, "eventually": eventually, "clock": clock, "within": within, "rises": rises, "expand": expand, "unhex": unhex, "wbxml": wbxml,
+			"need": need, "site": makeSite, "serve": serve, "shutdown": shutdown, "exchange": startExchange, "polls": polls, "bearer": bearer, "phone": phone,
+			"get": get, "eventually": eventually, "clock": clock, "within": within, "rises": rises, "expand": expand, "unhex": unhex, "match": match, "wbxml": wbxml,
 		},
 	}
 }
@@ -126,7 +127,7 @@ func makeSite(ts *testscript.TestScript, _ bool, args []string) {
 	_, port, err := net.SplitHostPort(s.edge)
 	ts.Check(err)
 	ts.Setenv("PUBLIC", s.public)
-	ts.Setenv("EDGE", s.edge)
+	ts.Setenv("PORT", port)
 	ts.Setenv("ADMIN", s.admin)
 	ts.Setenv("SCEP", "http://"+s.public+"/scep/contoso")
 	ts.Setenv("EAS", "https://mail.contoso.com:"+port+lab.Path)

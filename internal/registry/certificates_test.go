@@ -9,9 +9,9 @@ import (
 	"postern/internal/trust"
 )
 
-// Every transition between the standings of a certificate: what is allowed, what changes nothing, and what is a conflict.
-func TestStatusTransitions(t *testing.T) {
-	reach := map[trust.CertStatus]func(*world, trust.Device) trust.Certificate{
+// standings give a device a certificate of each standing.
+func standings() map[trust.CertStatus]func(*world, trust.Device) trust.Certificate {
+	return map[trust.CertStatus]func(*world, trust.Device) trust.Certificate{
 		trust.Good: func(w *world, d trust.Device) trust.Certificate { return w.enrol(d) },
 		trust.Held: func(w *world, d trust.Device) trust.Certificate {
 			c := w.enrol(d)
@@ -27,6 +27,10 @@ func TestStatusTransitions(t *testing.T) {
 			return c
 		},
 	}
+}
+
+// Every transition between the standings of a certificate: what is allowed, what changes nothing, and what is a conflict.
+func TestStatusTransitions(t *testing.T) {
 	acts := map[string]func(*world, trust.Serial) error{
 		"revoke": func(w *world, s trust.Serial) error {
 			_, err := w.reg.Revoke(w.Context(), officer, "contoso", s, trust.CessationOfOperation, "")
@@ -41,7 +45,7 @@ func TestStatusTransitions(t *testing.T) {
 			return err
 		},
 	}
-	w := newWorld(t)
+	w, reach := newWorld(t), standings()
 	for _, c := range []struct {
 		from    trust.CertStatus
 		act     string

@@ -12,8 +12,6 @@ import (
 	"testing"
 
 	"github.com/smallstep/pkcs7"
-
-	"postern/internal/ca"
 )
 
 func (g *gate) do(method, path string, body io.Reader) (*http.Response, string) {
@@ -185,12 +183,4 @@ func everyByte(s string) string {
 		fmt.Fprintf(&b, "%%%02x", s[i])
 	}
 	return b.String()
-}
-
-// A door without a usable RA is no door.
-func TestNewNeedsIssuers(t *testing.T) {
-	d, err := New(Config{Issuers: []*ca.Issuer{}})
-	if err != nil || len(d.issuers) != 0 {
-		t.Errorf("%v, %v", d, err)
-	}
 }

@@ -77,65 +77,80 @@ func (c client) saysNames(cert *x509.Certificate) {
 	}
 }
 
-// strongSwan fetches the CA certificates, enrols, and renews with a new key under the old certificate.
-func TestStrongSwan(t *testing.T) {
+// strongSwan is a client that has fetched the CA certificates.
+type strongSwan struct {
+	client
+	url     string
+	cacerts []string
+}
+
+func newStrongSwan(t *testing.T) strongSwan {
+	t.Helper()
 	g := newGate(t)
 	c := client{g, t.TempDir()}
 	url := g.server.URL + "/scep/contoso"
 	if _, errs, ok := c.run("pki", "--scepca", "--url", url, "--caout", "ca.der", "--raout", "ra.der", "--force"); !ok {
 		t.Fatalf("pki --scepca: %s", errs)
 	}
-	key := func(name string) {
-		t.Helper()
-		out, errs, ok := c.run("pki", "--gen", "--type", "rsa", "--size", "2048", "--outform", "der")
-		if !ok {
-			t.Fatalf("pki --gen: %s", errs)
-		}
-		c.save(name, out)
+	return strongSwan{c, url, c.strongSwanCAs()}
+}
+
+// enrol makes a key and asks for a certificate; without a challenge, the flags have to say what renews.
+func (s strongSwan) enrol(key, secret string, flags ...string) (cert []byte, errs string, ok bool) {
+	s.Helper()
+	out, errs, ok := s.run("pki", "--gen", "--type", "rsa", "--size", "2048", "--outform", "der")
+	if !ok {
+		s.Fatalf("pki --gen: %s", errs)
 	}
-	cacerts := c.strongSwanCAs()
-	enrol := func(key, secret string, more ...string) ([]byte, string, bool) {
-		args := append([]string{"--scep", "--url", url, "--in", key, "--dn", "C=DE, O=X, CN=dev", "--cacert-enc", "ra.der", "--interval", "1", "--maxpolltime", "5"}, cacerts...)
-		if secret != "" {
-			args = append(args, "--password", secret)
-		}
-		return c.run("pki", append(args, more...)...)
+	s.save(key, out)
+	args := append([]string{"--scep", "--url", s.url, "--in", key, "--dn", "C=DE, O=X, CN=dev", "--cacert-enc", "ra.der", "--interval", "1", "--maxpolltime", "5"}, s.cacerts...)
+	if secret != "" {
+		args = append(args, "--password", secret)
 	}
-	d := g.device()
-	secret := g.challenge(d)
-	key("k1.der")
-	first, errs, ok := enrol("k1.der", secret)
+	return s.run("pki", append(args, flags...)...)
+}
+
+// strongSwan enrols, and renews with a new key under the old certificate.
+func TestStrongSwan(t *testing.T) {
+	s := newStrongSwan(t)
+	d := s.device()
+	secret := s.challenge(d)
+	first, errs, ok := s.enrol("k1.der", secret)
 	if !ok {
 		t.Fatalf("pki --scep: %s", errs)
 	}
-	c.save("c1.der", first)
+	s.save("c1.der", first)
 	cert1, err := x509.ParseCertificate(first)
-	g.must(err)
-	c.saysNames(cert1)
-
-	key("k2.der")
-	if _, errs, ok := enrol("k2.der", secret); ok || !strings.Contains(errs, "badRequest") {
+	s.must(err)
+	s.saysNames(cert1)
+	if _, errs, ok := s.enrol("k2.der", secret); ok || !strings.Contains(errs, "badRequest") {
 		t.Errorf("a used challenge: %v, %s", ok, errs)
 	}
-	second, errs, ok := enrol("k2.der", "", "--cert", "c1.der", "--key", "k1.der")
+	second, errs, ok := s.enrol("k2.der", "", "--cert", "c1.der", "--key", "k1.der")
 	if !ok {
 		t.Fatalf("renewal: %s", errs)
 	}
 	cert2, err := x509.ParseCertificate(second)
-	g.must(err)
-	c.saysNames(cert2)
-	if old, now := g.record(cert1), g.record(cert2); old.Status != trust.Superseded || now.Device != d.ID || now.Evidence.Renews != old.Serial {
+	s.must(err)
+	s.saysNames(cert2)
+	if old, now := s.record(cert1), s.record(cert2); old.Status != trust.Superseded || now.Device != d.ID || now.Evidence.Renews != old.Serial {
 		t.Errorf("old %+v\nnew %+v", old, now)
 	}
-	for _, flags := range [][]string{{"--digest", "sha512"}, {"--digest", "sha384"}} {
-		key("k3.der")
-		if _, errs, ok := enrol("k3.der", g.challenge(d), flags...); !ok {
-			t.Errorf("%v: %s", flags, errs)
+}
+
+// strongSwan with other digests, and with triple DES, which the issuer does not take.
+func TestStrongSwanAlgorithms(t *testing.T) {
+	s := newStrongSwan(t)
+	d := s.device()
+	for _, digest := range []string{"sha384", "sha512"} {
+		if _, errs, ok := s.enrol("k.der", s.challenge(d), "--digest", digest); !ok {
+			t.Errorf("%s: %s", digest, errs)
 		}
 	}
-	key("k4.der")
-	if _, errs, ok := enrol("k4.der", g.challenge(d), "--cipher", "des3"); ok || !strings.Contains(errs, "badAlg") {
-		t.Errorf("triple DES: %v, %s", ok, errs)
+	for _, flags := range [][]string{{"--cipher", "des3"}, {"--digest", "sha1"}} {
+		if _, errs, ok := s.enrol("k.der", s.challenge(d), flags...); ok || !strings.Contains(errs, "badAlg") {
+			t.Errorf("%v: %v, %s", flags, ok, errs)
+		}
 	}
 }
 

@@ -174,8 +174,7 @@ func TestRenewalWithStolenCertificate(t *testing.T) {
 
 // The renewal is about the signer's device: a certificate of another issuer of the same house is a stranger's.
 func TestRenewalAtAnotherIssuer(t *testing.T) {
-	g, secret := twoIssuers(t)
-	_ = secret
+	g, _ := twoIssuers(t)
 	real := g.enrol(g.device(), rsaKeys()[1])
 	other := g.door.issuers["fabrikam"]
 	if other.issued(real.cert) {
