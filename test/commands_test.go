@@ -21,12 +21,6 @@ import (
 	"postern/internal/lab"
 )
 
-// skip ends a script that cannot be played here.
-func (s *stage) skip(ts *testscript.TestScript, why string) {
-	ts.Logf("skipped: %s", why)
-	s.t.Skip(why)
-}
-
 // polls waits until so many long polls are open at the Exchange.
 func polls(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])

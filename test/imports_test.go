@@ -45,8 +45,10 @@ var floors = map[string]int{
 // doors is the floor whose packages never import each other: they work together through the registry, so that each can run on a node of its own.
 const doors = 3
 
-// fixtures give other packages' tests real parts. Only tests may import them, or a test's shortcut would end up in the product.
-var fixtures = map[string]bool{"internal/registry/registrytest": true, "internal/ca/catest": true, "test": true}
+// fixture reports whether a package only gives tests real parts. Only tests may import it, or a test's shortcut would end up in the product.
+func fixture(name string) bool {
+	return name == "internal/registry/registrytest" || name == "internal/ca/catest" || in(name, "test")
+}
 
 // owners says which packages may import a library. A library has one owner, so that it can be replaced, and its dangers be known, in one place.
 var owners = []struct {
@@ -130,7 +132,7 @@ func violations(all map[string]*pkg) []string {
 		}
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
 		say := func(format string, args ...any) { out = append(out, name+": "+fmt.Sprintf(format, args...)) }
-		if _, ok := floors[name]; !ok && !fixtures[name] {
+		if _, ok := floors[name]; !ok && !fixture(name) {
 			say("has no floor: a new package needs its place in the house first")
 		}
 		for _, path := range p.Imports {
@@ -157,13 +159,13 @@ func violations(all map[string]*pkg) []string {
 }
 
 func checkFloor(from, to string, say func(string, ...any)) {
-	if fixtures[to] {
-		if !fixtures[from] {
+	if fixture(to) {
+		if !fixture(from) {
 			say("imports %s: that is for tests only", to)
 		}
 		return
 	}
-	if fixtures[from] {
+	if fixture(from) {
 		return
 	}
 	switch up, down := floors[from], floors[to]; {

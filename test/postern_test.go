@@ -76,10 +76,7 @@ type site struct {
 }
 
 // siteOptions change what `postern init` writes.
-type siteOptions struct {
-	legacy           bool
-	policy, upstream string
-}
+type siteOptions struct{ policy, upstream string }
 
 // newSite runs `postern init` for contoso.com in a directory and gives the configuration ports of its own.
 func newSite(dir string, o siteOptions) (*site, error) {
@@ -93,9 +90,6 @@ func newSite(dir string, o siteOptions) (*site, error) {
 	}
 	if o.policy != "" {
 		changes = append(changes, [2]string{`path: ""`, "path: " + o.policy})
-	}
-	if o.legacy {
-		changes = append(changes, [2]string{"legacy_clients: false", "legacy_clients: true"})
 	}
 	path := filepath.Join(dir, "postern.yaml")
 	text, err := os.ReadFile(path)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -16,8 +17,8 @@ import (
 
 // TestScripts plays testdata/*.txtar over the real binary. Besides the commands of testscript there are:
 //
-//	need PROGRAM...             skip without these, or fail where POSTERN_REQUIRE_PEERS=1
-//	site [legacy] [policy=DIR]  postern init in $WORK with ports of its own; sets $PUBLIC, $ADMIN, $SCEP, $ISSUER, $EAS, $PORT
+//	need PROGRAM...             skip without these, or fail where POSTERN_REQUIRE_PEERS=1; [peer:PROGRAM] is the condition
+//	site [policy=DIR]           postern init in $WORK with ports of its own; sets $PUBLIC, $ADMIN, $SCEP, $ISSUER, $EAS, $PORT
 //	serve, shutdown             postern serve, until it is ready; SIGTERM, and it must exit with 0
 //	exchange USER...            an Exchange on loopback with these mailboxes, password "secret"; before site, which then has it as upstream
 //	exchange online USER...     the same with the manners of Exchange Online
@@ -46,6 +47,12 @@ func params(postern string) testscript.Params {
 		Dir:                 "testdata",
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
+		Condition: func(c string) (bool, error) {
+			if program, ok := strings.CutPrefix(c, "peer:"); ok {
+				return present(program)
+			}
+			return false, fmt.Errorf("unknown condition %q", c)
+		},
 		Setup: func(e *testscript.Env) error {
 			bin := filepath.Join(e.WorkDir, ".bin")
 			if err := os.Mkdir(bin, 0o700); err != nil {
@@ -95,16 +102,23 @@ func (s *stage) tidy(t testing.TB) {
 	}
 }
 
+// present reports whether a program is installed. Where POSTERN_REQUIRE_PEERS=1, one that is not is an error.
+func present(program string) (bool, error) {
+	_, err := exec.LookPath(program)
+	if err != nil && os.Getenv("POSTERN_REQUIRE_PEERS") == "1" {
+		return false, fmt.Errorf("%s is not installed, and POSTERN_REQUIRE_PEERS=1", program)
+	}
+	return err == nil, nil
+}
+
 // need skips a script whose programs are not there, by name, so that the output says what was not tested.
-func need(ts *testscript.TestScript, neg bool, args []string) {
+func need(ts *testscript.TestScript, _ bool, args []string) {
 	for _, program := range args {
-		if _, err := exec.LookPath(program); err == nil {
-			continue
+		ok, err := present(program)
+		ts.Check(err)
+		if !ok {
+			on(ts).t.Skipf("%s is not installed", program)
 		}
-		if os.Getenv("POSTERN_REQUIRE_PEERS") == "1" {
-			ts.Fatalf("%s is not installed, and POSTERN_REQUIRE_PEERS=1", program)
-		}
-		on(ts).skip(ts, program+" is not installed")
 	}
 }
 
@@ -112,14 +126,11 @@ func makeSite(ts *testscript.TestScript, _ bool, args []string) {
 	st := on(ts)
 	o := siteOptions{upstream: st.upstream}
 	for _, a := range args {
-		switch {
-		case a == "legacy":
-			o.legacy = true
-		case len(a) > 7 && a[:7] == "policy=":
-			o.policy = a[7:]
-		default:
+		dir, ok := strings.CutPrefix(a, "policy=")
+		if !ok {
 			ts.Fatalf("site: unknown argument %q", a)
 		}
+		o.policy = dir
 	}
 	s, err := newSite(ts.MkAbs("."), o)
 	ts.Check(err)

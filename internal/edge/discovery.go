@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
+	"postern/internal/eas"
 	"postern/internal/oauth"
 	"postern/internal/trust"
 )
@@ -14,6 +16,7 @@ import (
 const (
 	discoveryTimeout  = 30 * time.Second
 	challengeLifetime = time.Minute
+	failureLifetime   = 2 * time.Second
 )
 
 // discoveryHeaders are what an answer to discovery consists of: how to sign in, and what the server speaks. Nothing else passes.
@@ -26,12 +29,17 @@ type discovered struct {
 	header http.Header
 }
 
-// challengeCache keeps for a moment what the upstream answers to an empty Bearer.
+// challengeCache keeps for a moment what the upstream answers to an empty Bearer: one asks, the others wait for what it learns, or go away.
 type challengeCache struct {
-	mu    sync.Mutex // held while it is fetched: one asks, the others wait
-	known discovered
-	at    time.Time
+	mu      sync.Mutex
+	known   discovered
+	err     error
+	until   time.Time
+	waiting chan struct{} // closed when the one who asks is done; nil while nobody does
 }
+
+// spoken is what the upstream has last told a proved phone that it speaks.
+type spoken struct{ header http.Header }
 
 // serveDiscovery tells a phone that is being set up how to sign in and what the server speaks. It sends no body on and brings none back.
 //
@@ -48,17 +56,7 @@ func (e *Edge) serveDiscovery(w http.ResponseWriter, r *http.Request, q *request
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), discoveryTimeout)
 	defer cancel()
-	var d discovered
-	var err error
-	switch {
-	case q.credential.Kind == string(oauth.KindNone):
-		d, err = e.sharedChallenge(ctx)
-	case q.credential.Kind == string(oauth.KindEmptyBearer) && r.Method != http.MethodOptions:
-		// Whatever the command was, an empty Bearer asks how to sign in, and GET is how an iPhone asks.
-		d, err = e.discover(ctx, http.MethodGet, "", r.Header, true)
-	default:
-		d, err = e.discover(ctx, http.MethodOptions, r.URL.RawQuery, r.Header, q.credential.Kind == string(oauth.KindEmptyBearer))
-	}
+	d, err := e.learn(ctx, r, q, s)
 	if err != nil {
 		if r.Context().Err() == nil {
 			e.cfg.Log.WarnContext(r.Context(), "edge: discovery failed", "error", err)
@@ -67,6 +65,46 @@ func (e *Edge) serveDiscovery(w http.ResponseWriter, r *http.Request, q *request
 		return
 	}
 	e.answerDiscovery(w, q, d)
+}
+
+// learn finds out what a phone may be told. Credentials go to the upstream only from a phone with a certificate of ours: a stranger must not try
+// passwords through the gate, under the gate's address.
+func (e *Edge) learn(ctx context.Context, r *http.Request, q *request, s situation) (discovered, error) {
+	empty := q.credential.Kind == string(oauth.KindEmptyBearer)
+	proved := s.input.Certificate.Problem == "" && s.input.Certificate.Status != "none"
+	switch {
+	case q.credential.Kind == string(oauth.KindNone), empty && !proved && r.Method != http.MethodOptions && r.Header.Get("X-User-Identity") == "":
+		return e.sharedChallenge(ctx)
+	case empty && r.Method != http.MethodOptions:
+		// Whatever the command was, an empty Bearer asks how to sign in, and GET is how an iPhone asks.
+		return e.discover(ctx, http.MethodGet, "", r.Header, true)
+	case !empty && !proved:
+		return discovered{status: http.StatusOK, header: e.speaks()}, nil
+	}
+	d, err := e.discover(ctx, http.MethodOptions, r.URL.RawQuery, r.Header, empty)
+	if err == nil && d.status == http.StatusOK && proved {
+		h := http.Header{}
+		for _, name := range []string{"Ms-Asprotocolversions", "Ms-Asprotocolcommands", "Ms-Server-Activesync"} {
+			if v := d.header.Values(name); len(v) > 0 {
+				h[name] = v
+			}
+		}
+		e.spoken.Store(&spoken{h})
+	}
+	return d, err
+}
+
+// speaks is what a stranger learns of the upstream's protocol (MS-ASHTTP, section 2.2.1.2.2): what it said last, or, before it was heard, what the edge
+// itself understands.
+func (e *Edge) speaks() http.Header {
+	if known := e.spoken.Load(); known != nil && len(known.header.Values("Ms-Asprotocolversions")) > 0 {
+		return known.header
+	}
+	var commands []string
+	for _, c := range eas.Commands() {
+		commands = append(commands, c.String())
+	}
+	return http.Header{"Ms-Asprotocolversions": {"14.1,16.0,16.1"}, "Ms-Asprotocolcommands": {strings.Join(commands, ",")}}
 }
 
 func (e *Edge) answerDiscovery(w http.ResponseWriter, q *request, d discovered) {
@@ -83,19 +121,47 @@ func (e *Edge) answerDiscovery(w http.ResponseWriter, q *request, d discovered) 
 	answer(w, "", d.status, "", nil)
 }
 
-// sharedChallenge returns what the upstream answers to an empty Bearer of the edge's own, at most a minute old.
+// sharedChallenge returns what the upstream answers to an empty Bearer of the edge's own, at most a minute old. A failure is kept for two seconds, so that
+// an upstream that is ill is not asked by everybody in turn.
 func (e *Edge) sharedChallenge(ctx context.Context) (discovered, error) {
+	c := &e.challenge
+	for {
+		c.mu.Lock()
+		if now := e.now(); now.Before(c.until) && c.until.Sub(now) <= challengeLifetime {
+			defer c.mu.Unlock()
+			return c.known, c.err
+		}
+		if c.waiting == nil {
+			c.waiting = make(chan struct{})
+			c.mu.Unlock()
+			// Not with the context of the one who happens to be first: the others wait for it too.
+			go e.fetchChallenge(context.WithoutCancel(ctx))
+			continue
+		}
+		done := c.waiting
+		c.mu.Unlock()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return discovered{}, ctx.Err()
+		}
+	}
+}
+
+func (e *Edge) fetchChallenge(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+	defer cancel()
+	d, err := e.discover(ctx, http.MethodGet, "", http.Header{}, true)
+	life := failureLifetime
+	if err == nil && d.status == http.StatusUnauthorized {
+		life = challengeLifetime
+	}
 	c := &e.challenge
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := e.now(); c.known.status != 0 && now.Sub(c.at) < challengeLifetime && !now.Before(c.at) {
-		return c.known, nil
-	}
-	d, err := e.discover(ctx, http.MethodGet, "", http.Header{}, true)
-	if err == nil && d.status == http.StatusUnauthorized {
-		c.known, c.at = d, e.now()
-	}
-	return d, err
+	c.known, c.err, c.until = d, err, e.now().Add(life)
+	close(c.waiting)
+	c.waiting = nil
 }
 
 // discover asks the upstream, with what the phone's header says of its identity, and keeps of the answer what discovery is about.

@@ -111,6 +111,7 @@ func (e *Edge) refuse(w http.ResponseWriter, q *request, ref string, v verdict) 
 
 // answer writes a whole answer of the edge's own.
 func answer(w http.ResponseWriter, ref string, status int, contentType string, body []byte) {
+	setReadDeadline(w, leftoverTimeout)
 	h := w.Header()
 	if ref != "" {
 		h.Set("X-Postern-Reference", ref)

@@ -38,6 +38,8 @@ const (
 const (
 	maxHeader         = 64 << 10 // bytes of one request head; an access token of Entra ID has 2 to 4 KiB
 	readHeaderTimeout = 20 * time.Second
+	bodyTimeout       = 30 * time.Second // without a byte of a request's body
+	leftoverTimeout   = 2 * time.Second  // for what is left of the body of a request that is answered without it
 	handshakeTimeout  = 15 * time.Second
 	idleTimeout       = 5 * time.Minute
 	retryAfter        = "60" // seconds that a fault asks a phone to wait
@@ -77,6 +79,7 @@ type Edge struct {
 	flights   *flights
 	observer  *observer
 	challenge challengeCache
+	spoken    atomic.Pointer[spoken]
 	unwatch   func()
 }
 

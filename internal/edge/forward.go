@@ -28,7 +28,11 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 	}
 	out.ContentLength = r.ContentLength
 	if r.ContentLength != 0 {
-		out.Body = &progress{ReadCloser: r.Body, limit: limit}
+		body := &progress{ReadCloser: r.Body, limit: limit, wait: func(d time.Duration) { setReadDeadline(w, d) }}
+		defer body.end()
+		out.Body = body
+	} else {
+		setReadDeadline(w, 0)
 	}
 	resp, err := e.upstream.send(out)
 	if err == nil && ctx.Err() != nil {
@@ -42,6 +46,7 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 	}
 	defer func() { _ = resp.Body.Close() }() // an answer that was not read to its end is of no use to anybody
 	limit.stop()
+	setReadDeadline(w, 0)
 	if leadsAway(resp.StatusCode) {
 		e.cfg.Log.WarnContext(ctx, "edge: upstream tried to redirect", "status", resp.StatusCode, "to", targetHost(resp.Header))
 		e.failed(w, f.request, faultRedirect, fmt.Sprintf("The upstream answered with %d, which would lead the phone around the gate.", resp.StatusCode))
@@ -137,17 +142,37 @@ func (d *deadline) more() {
 	}
 }
 
-// progress is a request body that sets the deadline back with every part.
+// progress is a request body that sets the deadlines back with every part. The transport may go on reading it after the answer, when the connection is not
+// to be touched any more.
 type progress struct {
 	io.ReadCloser
 	limit *deadline
+
+	mu   sync.Mutex
+	wait func(time.Duration) // for the next part; 0: nothing more is expected; nil once the answer is complete
 }
 
 // Read implements io.Reader.
 func (p *progress) Read(b []byte) (int, error) {
 	n, err := p.ReadCloser.Read(b)
 	p.limit.more()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.wait == nil:
+	case err == nil:
+		p.wait(bodyTimeout)
+	default:
+		p.wait(0)
+	}
 	return n, err
+}
+
+// end lets go of the connection.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wait = nil
 }
 
 // targetHost returns where a redirect leads, without path and query.

@@ -1,9 +1,11 @@
 package edge
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"postern/internal/eas"
 )
@@ -17,6 +19,7 @@ const (
 
 // serve is the front: it refuses what is not for this gate or not in one way readable, removes what a client must not say, and hands on.
 func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
+	defer drainBody(w, r)
 	host := hostName(r.Host)
 	tenant, ours := e.cfg.Hosts[host]
 	if !ours {
@@ -28,6 +31,8 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 		closeWith(w, http.StatusBadRequest)
 		return
 	}
+	// Long enough for a slow phone, far too short for holding connections with bodies that never come; forward sets it on while a body arrives.
+	setReadDeadline(w, bodyTimeout)
 	conn, ok := r.Context().Value(connectionKey{}).(*connection)
 	if !ok {
 		conn = newConnection(r.TLS)
@@ -47,6 +52,25 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		answer(w, "", http.StatusNotFound, "", nil)
 	}
+}
+
+// drainBody reads what is left of a short body. Over HTTP/2 an answer before the end of the request resets the stream (RFC 9113, section 8.1), which some
+// clients take for a failure; over HTTP/1.1 net/http does this itself.
+func drainBody(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 {
+		setReadDeadline(w, leftoverTimeout)
+		_, _ = io.CopyN(io.Discard, r.Body, 64<<10) // what does not come in time is not waited for
+	}
+}
+
+// setReadDeadline limits how long the connection, or with HTTP/2 the stream, may take for what is read next; 0 takes the limit away. A server that cannot
+// do that, such as one of a test, has none.
+func setReadDeadline(w http.ResponseWriter, d time.Duration) {
+	var at time.Time
+	if d > 0 {
+		at = time.Now().Add(d)
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(at)
 }
 
 // closeWith answers a bare status and ends the connection: what comes after a request that could not be understood is not looked at.

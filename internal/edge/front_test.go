@@ -50,9 +50,57 @@ func TestDiscovery(t *testing.T) {
 			}
 		}
 	}
-	got := w.do(w.phone(nil, true), call{method: "OPTIONS", auth: basic(alice), version: "none"})
-	if got.status != 200 || got.header.Get("MS-ASProtocolVersions") != "16.1" || got.header.Get("MS-ASProtocolCommands") == "" {
-		t.Errorf("OPTIONS: status %d, %v", got.status, got.header)
+}
+
+// TestStrangersTryNoPasswords: OPTIONS with credentials goes to Exchange only with a certificate of ours; a stranger learns what the server speaks from the
+// edge, and cannot tell a right password from a wrong one.
+func TestStrangersTryNoPasswords(t *testing.T) {
+	w := newWorld(t, options{})
+	_, c := w.managed(alice, "")
+	ask := func(cert *tls.Certificate, user string) reply {
+		return w.do(w.phone(cert, true), call{method: "OPTIONS", auth: basic(user), version: "none"})
+	}
+	if got := ask(nil, alice); got.status != 200 || !strings.Contains(got.header.Get("MS-ASProtocolVersions"), "16.1") || got.header.Get("MS-ASProtocolCommands") == "" {
+		t.Errorf("a stranger, before Exchange was heard: status %d, %v", got.status, got.header)
+	}
+	if seen := w.takeSeen(); len(seen) != 0 {
+		t.Errorf("a stranger's credentials went upstream: %+v", seen)
+	}
+	if got := ask(&c, alice); got.status != 200 || got.header.Get("MS-ASProtocolVersions") != "16.1" {
+		t.Errorf("a managed phone: status %d, %v", got.status, got.header)
+	}
+	if seen := w.takeSeen(); len(seen) != 1 {
+		t.Errorf("a managed phone: upstream got %+v", seen)
+	}
+	if got := ask(nil, "somebody@contoso.com"); got.status != 200 || got.header.Get("MS-ASProtocolVersions") != "16.1" || len(w.takeSeen()) != 0 {
+		t.Errorf("a stranger, after: status %d, %v", got.status, got.header)
+	}
+}
+
+// TestSomebodyElsesProfileIsNotTaken: a managed user who knows the DeviceId of another cannot stand in his way by naming him.
+func TestSomebodyElsesProfileIsNotTaken(t *testing.T) {
+	for _, renewed := range []bool{false, true} {
+		w := newWorld(t, options{})
+		device, hers := w.managed(alice, "")
+		_, mallory := w.managed("mallory@contoso.com", "")
+		mine := command("FolderSync", alice, aliceEAS)
+		if renewed {
+			if got := w.do(w.phone(&hers, false), mine); phoneSees(got) != mail {
+				t.Fatalf("before: the phone sees %s", phoneSees(got))
+			}
+			hers = w.enrol(device, leaf{}, &hers)
+		}
+		for range 3 {
+			got := w.do(w.phone(&mallory, false), mine)
+			if phoneSees(got) != blocked {
+				t.Errorf("Mallory sees %s", phoneSees(got))
+			}
+			w.sync()
+		}
+		if got := w.do(w.phone(&hers, false), mine); phoneSees(got) != mail {
+			_, codes := w.reasons(got.reference)
+			t.Errorf("renewed %v: Alice sees %s: %v", renewed, phoneSees(got), codes)
+		}
 	}
 }
 
@@ -371,5 +419,33 @@ func TestConfig(t *testing.T) {
 		if _, err := edge.New(c); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// TestBodiesThatNeverCome: a refusal does not wait for what a client only announces, and the connection does not outlive it.
+func TestBodiesThatNeverCome(t *testing.T) {
+	w := newWorld(t, options{})
+	w.managed(alice, "")
+	for name, text := range map[string]string{
+		"command": "POST /Microsoft-Server-ActiveSync?Cmd=FolderSync&User=" + alice + "&DeviceId=" + aliceEAS + "&DeviceType=iPhone HTTP/1.1\r\nHost: " + gateHost +
+			"\r\nMS-ASProtocolVersion: 16.1\r\nAuthorization: " + basic(alice) + "\r\nContent-Length: 200000\r\n\r\nx",
+		"nowhere": "POST /somewhere HTTP/1.1\r\nHost: " + gateHost + "\r\nContent-Length: 200000\r\n\r\nx",
+	} {
+		conn, err := tls.Dial("tcp", w.addr, &tls.Config{RootCAs: w.roots, ServerName: gateHost})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, text); err != nil {
+			t.Fatal(err)
+		}
+		// Everything up to the end of the connection: it has to come well before the deadline, and with an answer.
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 ") {
+			t.Errorf("%s: %q, %v", name, answer, err)
+		}
+		_ = conn.Close()
 	}
 }

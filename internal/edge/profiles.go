@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/internal/policy"
 	"postern/internal/registry"
 	"postern/internal/trust"
 )
@@ -131,6 +132,10 @@ func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (change
 			return e.cfg.Registry.CertificateUsed(ctx, e.principal, issuer, serial, now)
 		})
 	}
+	if s.proved && !ownName(in) {
+		// A certificate says nothing of somebody else's profile: recorded, it would stand in that one's way.
+		return false, nil
+	}
 	p.LastSeen, p.Family, p.Model = now.UTC(), in.Claimed.Family, in.Claimed.Model
 	known := in.Profile.Known
 	if s.proved && !s.profile.Linked && (!known || e.rebinds(s)) {
@@ -152,6 +157,16 @@ func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (change
 	return true, err
 }
 
+// ownName reports whether everybody whom the request names is the owner of the certificate's device, or a mailbox delegated to him.
+func ownName(in *policy.AccessInput) bool {
+	for name := range in.Credential.Names {
+		if !in.Owner.Names[name] && !in.Owner.Delegations[name] {
+			return false
+		}
+	}
+	return in.Owner.Known && (in.Owner.Names[in.Credential.User] || in.Owner.Delegations[in.Credential.User])
+}
+
 // rebinds reports whether the certificate of this connection is to be the profile's from now on: the one it had does not count any more, or was superseded
 // by this one. While both are polled with, the newer stays.
 func (e *Edge) rebinds(s situation) bool {
@@ -160,5 +175,9 @@ func (e *Edge) rebinds(s situation) bool {
 		return false
 	}
 	old, ok := e.cfg.Index.Certificate(in.Certificate.Issuer, trust.Serial(in.Profile.Certificate))
-	return !ok || old.Status != trust.Good && (in.Certificate.Status == string(trust.Good) || old.Status != trust.Superseded)
+	if !ok || string(old.Device) == in.Certificate.Device {
+		return !ok || old.Status != trust.Good && (in.Certificate.Status == string(trust.Good) || old.Status != trust.Superseded)
+	}
+	// Another device takes a profile over only where the certificate that it has proves nothing any more, or never could: it is not of this user.
+	return old.Status == trust.Revoked || old.Status == trust.Held || in.Now >= old.NotAfter.Unix() || !in.Owner.Names[old.Owner] && in.Owner.Names[in.Credential.User]
 }

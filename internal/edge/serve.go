@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -97,6 +98,7 @@ func newGate(ln net.Listener, config *tls.Config) *gate {
 // accept takes connections until the listener is closed.
 func (g *gate) accept(ctx context.Context, log *slog.Logger) error {
 	pause := 5 * time.Millisecond
+	room := make(chan struct{}, maxConnections())
 	for {
 		c, err := g.ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -110,7 +112,14 @@ func (g *gate) accept(ctx context.Context, log *slog.Logger) error {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		go g.handshake(ctx, c, log)
+		select {
+		case room <- struct{}{}:
+			go g.handshake(ctx, &counted{Conn: c, leave: sync.OnceFunc(func() { <-room })}, log)
+		default:
+			// The rest of the descriptors is for the connections to Exchange and for the other listeners.
+			log.WarnContext(ctx, "edge: connection refused, too many are open", "limit", cap(room))
+			_ = c.Close()
+		}
 	}
 }
 
@@ -158,6 +167,28 @@ func (g *gate) close() {
 	for c := range g.shaking {
 		_ = c.Close()
 	}
+}
+
+// counted is a connection that gives its place back when it is closed.
+type counted struct {
+	net.Conn
+	leave func()
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
+
+// maxConnections is how many phones may be connected: each may need a second descriptor for its connection to Exchange, and an eighth of all is left for the
+// rest of the process.
+func maxConnections() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 8192
+	}
+	return int(min(limit.Cur, 1<<22)) * 7 / 16
 }
 
 // queue is a listener that is fed by a gate.

@@ -56,6 +56,9 @@ func (r *Registry) CreateChallenge(ctx context.Context, p trust.Principal, id tr
 		if err != nil {
 			return err
 		}
+		if err := t.mayHelpEnrol(d); err != nil {
+			return err
+		}
 		if d.State == trust.Retired || d.State == trust.Blocked {
 			return fmt.Errorf("device is %s: %w", d.State, trust.ErrConflict)
 		}
@@ -67,6 +70,23 @@ func (r *Registry) CreateChallenge(ctx context.Context, p trust.Principal, id tr
 		return t.audit(AuditEntry{Action: ActChallenge, Object: string(id), Detail: "challenge " + c.ID})
 	})
 	return secret, c, err
+}
+
+// mayHelpEnrol keeps a help desk from getting a certificate in the name of somebody who has one: whoever holds a challenge becomes that device.
+func (t *txn) mayHelpEnrol(d trust.Device) error {
+	if t.p.Role != trust.HelpDesk {
+		return nil
+	}
+	certs, err := t.certificatesOf(d.ID)
+	if err != nil {
+		return err
+	}
+	for _, c := range certs {
+		if c.Status != trust.Revoked && t.now.Before(c.NotAfter) {
+			return fmt.Errorf("the device has a certificate: a PKI officer has to revoke it first, or make the challenge: %w", trust.ErrForbidden)
+		}
+	}
+	return nil
 }
 
 // newSecret returns 160 random bits as 32 characters that survive every keyboard, URL and configuration profile.

@@ -168,6 +168,10 @@ func (o *responder) look(a *ca.OCSPAnswer, id string, s trust.Serial) {
 	switch c.Status {
 	case trust.Good, trust.Superseded:
 		a.Status = ca.OCSPGood
+		// A registry that was restored from a backup has forgotten what the world was told since: that stays true.
+		if e, ok := o.published(id, s); ok && e.RevocationTime.After(c.ChangedAt) {
+			a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, e.RevocationTime, trust.Unspecified
+		}
 	case trust.Held:
 		a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, c.ChangedAt, trust.CertificateHold
 	default: // revoked, and whatever this program does not know

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/smallstep/pkcs7"
@@ -88,13 +89,13 @@ func TestHTTPErrors(t *testing.T) {
 }
 
 // endless is a body that never ends by itself; it counts what is taken.
-type endless struct{ taken int }
+type endless struct{ taken atomic.Int64 }
 
 func (e *endless) Read(p []byte) (int, error) {
-	if e.taken > 256<<20 {
+	if e.taken.Load() > 256<<20 {
 		return 0, io.EOF
 	}
-	e.taken += len(p)
+	e.taken.Add(int64(len(p)))
 	return len(p), nil
 }
 
@@ -116,8 +117,8 @@ func TestOversizedBody(t *testing.T) {
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 {
 		t.Errorf("%d bytes were allocated", grown)
 	}
-	if body.taken > 32<<20 {
-		t.Errorf("%d bytes were taken", body.taken)
+	if n := body.taken.Load(); n > 32<<20 {
+		t.Errorf("%d bytes were taken", n)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/lexer"
@@ -146,9 +148,29 @@ func Parse(b []byte) (f *File, err error) {
 	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(f); errors.Is(err, io.EOF) {
 		return nil, errors.New("configuration is empty")
 	} else if err != nil {
-		return nil, errors.New(yaml.FormatError(err, false, true))
+		return nil, errors.New(readable(yaml.FormatError(err, false, true)))
 	}
 	return f, nil
+}
+
+// readable makes what an error quotes of the file fit for a terminal: what cannot be printed is a question mark, and lines are cut.
+func readable(s string) string {
+	const most = 160
+	var out strings.Builder
+	n := 0
+	for _, r := range s {
+		switch n++; {
+		case r == '\n':
+			n = 0
+			out.WriteRune(r)
+		case n > most:
+		case unicode.IsPrint(r) && r != utf8.RuneError:
+			out.WriteRune(r)
+		default:
+			out.WriteByte('?')
+		}
+	}
+	return out.String()
 }
 
 // scan refuses what would make a small file a large document, before the parser recurses into it.

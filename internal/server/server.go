@@ -146,8 +146,23 @@ func (s *Server) openIndex(ctx context.Context) (err error) {
 	if s.index, err = registry.NewIndex(ctx, s.store, s.opts.Now, s.opts.Log); err != nil {
 		return err
 	}
+	s.warnOrphans(ctx)
 	s.followers = append(s.followers, part{"index", s.index.Run})
 	return nil
+}
+
+// warnOrphans names issuers that the registry knows and this configuration no longer has: the edge goes on trusting them, and nobody publishes their CRLs.
+func (s *Server) warnOrphans(ctx context.Context) {
+	configured := map[string]bool{}
+	for _, i := range s.issuers {
+		configured[i.Spec().ID] = true
+	}
+	for _, c := range s.index.CAs() {
+		if len(configured) > 0 && !configured[c.Issuer] {
+			s.opts.Log.WarnContext(ctx, "an issuer is in the registry and not in the configuration: its certificates are still trusted at the edge, its CRLs are not renewed",
+				"issuer", c.Issuer, "ca", c.ID)
+		}
+	}
 }
 
 func (s *Server) openPolicy(ctx context.Context) error {
