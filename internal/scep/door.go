@@ -144,9 +144,9 @@ func (d *Door) operate(w http.ResponseWriter, r *http.Request, is *issuer, messa
 	if err == nil {
 		err = req.Open(is.RACertificate(), is.RAKey(), is.legacy)
 	}
-	var bad *Malformed
-	if errors.As(err, &bad) {
-		log.InfoContext(ctx, "SCEP message refused", "error", bad)
+	if req == nil {
+		// By what it has read so far, not by the error's cause: what an envelope holds must not show in the kind of answer.
+		log.InfoContext(ctx, "SCEP message refused", "error", err)
 		text(w, http.StatusBadRequest, "this is not a SCEP message")
 		return
 	}
