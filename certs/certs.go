@@ -5,6 +5,8 @@
 // nothing but the public key. Every value goes through toJson, so that a name cannot end a string and begin a field. Its data:
 //
 //	.Organization, .Device, .CommonName, .Mail, .UPN, .URN   strings
+//	.SerialNumber, .SID                                      strings, empty where there is none
+//	.Aliases                                                 list of mail addresses
 //	.KeyUsage                                                list of names
 //	.CRL, .OCSP, .CACertificate                              URLs
 //	.FreshestCRL                                             DER of the extension of RFC 5280, section 5.2.6
@@ -13,6 +15,7 @@ package certs
 
 import (
 	_ "embed"
+	"slices"
 	"time"
 )
 
@@ -26,17 +29,70 @@ type Profile struct {
 	Lifetime time.Duration // from the moment of issue; never beyond the issuing CA's own end
 	Backdate time.Duration // notBefore lies this far before the moment of issue, for devices whose clock is late
 	Policies []string      // certificatePolicies (RFC 5280, section 4.2.1.4) as dotted object identifiers; none leaves the extension out
+	KeyTypes []string      // which keys may be certified, of the key types below
+	Names    []string      // what is certified beside mail address, UPN and device, of the names below; left out where the registry knows none
 }
 
-// Default is the name of the profile that is used where nothing else is asked for.
-const Default = "device"
+// The names of the profiles. Default is used where nothing else is asked for.
+const (
+	Default = "device"
+	Short   = "device-short" // for devices that policy trusts less, or that renew often
+)
+
+// MaxLifetime bounds the lifetime of every profile, also where a configuration changes it. An issuing CA that no longer issues is kept alive for as long.
+const MaxLifetime = 3 * 366 * 24 * time.Hour
+
+// The key types. An RSA type means a modulus of at least that many bits.
+const (
+	RSA2048 = "rsa2048"
+	RSA3072 = "rsa3072"
+	RSA4096 = "rsa4096"
+	P256    = "p256"
+	P384    = "p384"
+)
+
+// The names that a profile can add, all of them from the registry.
+const (
+	SerialNumber = "serial_number" // the hardware's, as serialNumber in the subject (X.520, 6.2.9)
+	Aliases      = "aliases"       // the owner's further mail addresses in the issuer's domains, as rfc822Names
+)
+
+// KeyTypes returns every key type.
+func KeyTypes() []string { return []string{RSA2048, RSA3072, RSA4096, P256, P384} }
+
+// Names returns every name that a profile can add.
+func Names() []string { return []string{SerialNumber, Aliases} }
 
 // Lookup returns the profile of that name. The empty name is the default profile.
 func Lookup(name string) (Profile, bool) {
+	p := Profile{Name: Default, Template: deviceTemplate, Lifetime: 365 * 24 * time.Hour, Backdate: 10 * time.Minute, KeyTypes: []string{RSA2048, P256, P384}}
 	switch name {
 	case "", Default:
-		return Profile{Name: Default, Template: deviceTemplate, Lifetime: 365 * 24 * time.Hour, Backdate: 10 * time.Minute}, true
+	case Short:
+		p.Name, p.Lifetime = Short, 30*24*time.Hour
 	default:
 		return Profile{}, false
 	}
+	return p, true
+}
+
+// Overrides is what an issuer changes in the profiles. Zero fields leave the profile's own; nothing here can make a certificate another kind of certificate.
+type Overrides struct {
+	Lifetime   time.Duration // an hour to MaxLifetime; it replaces the default profile's, and only shortens the others'
+	PolicyOIDs []string
+	KeyTypes   []string
+	ExtraNames []string
+}
+
+// With returns the profile with an issuer's changes, which the caller has checked.
+func (p Profile) With(o Overrides) Profile {
+	if o.Lifetime != 0 && (p.Name == Default || o.Lifetime < p.Lifetime) {
+		p.Lifetime = o.Lifetime
+	}
+	for _, f := range []struct{ own, other *[]string }{{&p.Policies, &o.PolicyOIDs}, {&p.KeyTypes, &o.KeyTypes}, {&p.Names, &o.ExtraNames}} {
+		if len(*f.other) > 0 {
+			*f.own = slices.Clone(*f.other)
+		}
+	}
+	return p
 }

@@ -22,7 +22,7 @@ proved := "renewal" if renewal
 
 enrolment if {
 	input.kind == "enrol"
-	input.evidence == "challenge"
+	input.evidence in {"challenge", "validated"}
 	entitled
 }
 
@@ -126,11 +126,26 @@ denied contains "renewal_too_early" if {
 	not in_window
 }
 
-# What the team packages add, and what their exceptions lift. A quarantine of an enrolment is pend: an administrator decides.
+# A first enrolment waits for an administrator, if so configured.
+approval_missing if {
+	config.approval
+	input.kind == "enrol"
+	not input.approved
+}
+
+pends contains "approval_required" if approval_missing
+
+# What the team packages add, and what their exceptions lift. A quarantine of an enrolment is pend: an administrator decides, and what he has approved
+# pends no more.
 
 objection if count(data.postern.enroll.team[_].deny) > 0
 
-objection if count(data.postern.enroll.team[_].quarantine) > 0
+objection if {
+	count(data.postern.enroll.team[_].quarantine) > 0
+	not input.approved
+}
+
+objection if approval_missing
 
 objection if {
 	some exception in data.postern.enroll.team[_].except
@@ -158,6 +173,7 @@ denials contains {"code": exception, "rule": rule} if {
 pends contains reason if {
 	some name
 	some said in data.postern.enroll.team[name].quarantine
+	not input.approved
 	reason := named(name, said)
 	not reason.code in lifted
 }
@@ -240,7 +256,7 @@ exempt if {
 	}
 }
 
-unproved contains "kind" if not [input.kind, input.evidence] in [["enrol", "challenge"], ["renew", "renewal"]]
+unproved contains "kind" if not [input.kind, input.evidence] in [["enrol", "challenge"], ["enrol", "validated"], ["renew", "renewal"]]
 
 unproved contains "device" if not device_entitled
 

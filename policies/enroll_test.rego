@@ -115,6 +115,49 @@ test_team_pends if {
 	expect(d, "pend", {"new_phone"})
 }
 
+test_validated if {
+	d := decision with input as vary(samples.enrol, {"/evidence": "validated"})
+	expect(d, "allow", set())
+	d.rule == "enrolment"
+}
+
+test_approval_required if {
+	d := decision with input as samples.enrol with data.postern.config.enroll.approval as true
+	expect(d, "pend", {"approval_required"})
+}
+
+test_approved if {
+	d := decision with input as vary(samples.enrol, {"/approved": true})
+		with data.postern.config.enroll.approval as true
+		with data.postern.enroll.team.keys.quarantine as {"new_phone"}
+	expect(d, "allow", set())
+	d.profile == "device"
+}
+
+test_renewals_need_no_approval if {
+	d := decision with input as samples.renew with data.postern.config.enroll.approval as true
+	expect(d, "allow", set())
+}
+
+test_approval_lifts_no_denial[name] if {
+	some name, [changes, codes] in refusals
+	d := decision with input as vary(samples.enrol, object.union(changes, {"/approved": true}))
+		with data.postern.config.enroll.approval as true
+	expect(d, "deny", codes)
+}
+
+test_denied_before_approval if {
+	d := decision with input as vary(samples.enrol, {"/device/state": "blocked"}) with data.postern.config.enroll.approval as true
+	d.action == "deny"
+}
+
+test_exception_does_not_approve if {
+	d := decision with input as vary(samples.enrol, {"/device/managed": false})
+		with data.postern.config.enroll.approval as true
+		with data.postern.enroll.team.vip.except as {exception(["not_managed", "approval_required"])}
+	d.action == "pend"
+}
+
 exception(codes) := {
 	"id": "EX-1",
 	"granted_by": "help desk",

@@ -59,6 +59,7 @@ var owners = []struct {
 	{"github.com/smallstep/certificates", []string{"internal/ca"}, "whoever holds it can sign"},
 	{"go.step.sm/crypto", []string{"internal/ca"}, "whoever holds it can read keys"},
 	{"github.com/smallstep/pkcs7", []string{"internal/ca", "internal/scep", "internal/lab"}, "a parser of hostile CMS: size and nesting are checked before it by those who know how"},
+	{"github.com/zmap", []string{"internal/ca"}, "lints what was signed"},
 	{"github.com/open-policy-agent/opa", []string{"internal/policy"}, "team files are confined there, and nowhere else"},
 	{"github.com/gin-gonic/gin", []string{"internal/admin"}, "its router cleans and redirects paths, which SCEP and ActiveSync clients do not survive"},
 	{"github.com/prometheus", []string{"internal/admin"}, "metrics are read from the parts; the parts do not know who counts them"},

@@ -16,7 +16,7 @@ import (
 
 func (a *app) deviceCommand() *cobra.Command {
 	return group("device", "Devices: add, look up, let enrol, retire",
-		a.deviceAdd(), a.deviceList(), a.deviceShow(), a.deviceChallenge(), a.deviceRetire(), a.deviceReassign(),
+		a.deviceAdd(), a.deviceUpdate(), a.deviceList(), a.deviceShow(), a.deviceChallenge(), a.deviceRetire(), a.deviceReassign(),
 		a.deviceState("block", "Keep a device out at once; touches no certificate", trust.Blocked),
 		a.deviceState("unblock", "Let a blocked or quarantined device in again", trust.Active))
 }
@@ -54,6 +54,34 @@ func (a *app) deviceAdd() *cobra.Command {
 	f.StringVar(&in.EASDeviceID, "eas-device-id", "", "EAS DeviceId, where the MDM reports it")
 	f.StringToStringVar(&in.Labels, "label", nil, "label as key=value, for policies (repeatable)")
 	_ = c.MarkFlagRequired("owner")
+	return c
+}
+
+func (a *app) deviceUpdate() *cobra.Command {
+	var in api.DeviceUpdate
+	var easID, model, os, version string
+	c := &cobra.Command{Use: "update ID", Short: "Change what is known of a device or add names of its owner; what is not named stays", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			for name, f := range map[string]struct {
+				to   **string
+				from *string
+			}{"eas-device-id": {&in.EASDeviceID, &easID}, "model": {&in.Model, &model}, "os": {&in.OS, &os}, "os-version": {&in.OSVersion, &version}} {
+				if c.Flags().Changed(name) {
+					*f.to = f.from
+				}
+			}
+			return call(a, c, http.MethodPatch, "/devices/"+url.PathEscape(args[0]), nil, in, printState)
+		}}
+	f := c.Flags()
+	f.StringVar(&easID, "eas-device-id", "", "EAS DeviceId as the MDM reports it; empty takes it away")
+	f.StringVar(&model, "model", "", "hardware identifier")
+	f.StringVar(&os, "os", "", "operating system")
+	f.StringVar(&version, "os-version", "", "version of the operating system")
+	f.StringToStringVar(&in.Labels, "label", nil, "label as key=value; an empty value removes it (repeatable)")
+	f.StringVar(&in.UPN, "upn", "", "user principal name of the owner")
+	f.StringVar(&in.SAM, "sam", "", `the owner as DOMAIN\name`)
+	f.StringSliceVar(&in.Aliases, "alias", nil, "further mail address of the owner (repeatable)")
+	f.StringSliceVar(&in.Delegations, "delegate", nil, "shared mailbox that the owner may open (repeatable)")
 	return c
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ func (a *app) policyOptions(c *cobra.Command, args []string, replace bool) (poli
 		return policy.Options{Path: args[0], Replace: replace}, nil
 	}
 	if _, err := os.Stat(a.config); errors.Is(err, os.ErrNotExist) && !c.Flags().Changed("config") {
+		fmt.Fprintf(c.ErrOrStderr(), "no %s here: the built-in policies alone; name a directory, or a configuration with -c\n", a.config)
 		return policy.Options{}, nil
 	}
 	cfg, err := server.ReadFile(a.config)
@@ -54,7 +56,7 @@ func (a *app) policyCheck() *cobra.Command {
 				printCheck(c.OutOrStdout(), r)
 			}
 			if !r.OK() {
-				return fmt.Errorf("the policy has %d problems and would not be loaded", len(r.Problems))
+				return fmt.Errorf("the policy has %d problem(s), see above", len(r.Problems))
 			}
 			return nil
 		}}
@@ -127,6 +129,18 @@ func printTests(w io.Writer, r *policy.TestReport, coverage bool) {
 	}
 }
 
+// decided returns the input of a recorded decision, as `decision show --json` prints it; anything else is an input already.
+func decided(b []byte) []byte {
+	var d struct {
+		Reference string          `json:"reference"`
+		Input     json.RawMessage `json:"input"`
+	}
+	if json.Unmarshal(b, &d) == nil && d.Reference != "" && len(d.Input) > 0 {
+		return d.Input
+	}
+	return b
+}
+
 func (a *app) policyEval() *cobra.Command {
 	var replace bool
 	var entry, input string
@@ -157,7 +171,7 @@ func (a *app) policyEval() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := e.Eval(c.Context(), entry, b)
+			d, err := e.Eval(c.Context(), entry, decided(b))
 			if err != nil {
 				return err
 			}

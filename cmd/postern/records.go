@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -93,12 +95,15 @@ func codes(reasons []trust.Reason) string {
 
 func printDecision(w io.Writer, d api.Decision) error {
 	if err := table(w, []string{"reference", d.Reference}, [][]string{{"when", stamp(d.At)}, {"answer", string(d.Action)}, {"user", dash(d.User)},
-		{"device", dash(string(d.Device))}, {"certificate", dash(string(d.Certificate))}, {"DeviceId", dash(d.ClientID)}, {"command", dash(d.Command)},
+		{"device", dash(string(d.Device))}, {"certificate", dash(string(d.Certificate))}, {"mail profile", dash(d.Profile)}, {"DeviceId", dash(d.ClientID)}, {"command", dash(d.Command)},
 		{"from", dash(d.Remote)}, {"policy", d.Policy}}); err != nil {
 		return err
 	}
 	for _, r := range d.Reasons {
 		fmt.Fprintf(w, "\n%s (%s)\n  %s\n", r.Code, dash(r.Rule), printable(r.Text))
+		for _, k := range slices.Sorted(maps.Keys(r.Facts)) {
+			fmt.Fprintf(w, "  fact: %s = %s\n", k, printable(r.Facts[k]))
+		}
 		if r.Remedy != "" {
 			fmt.Fprintf(w, "  What would change it: %s\n", printable(r.Remedy))
 		}
@@ -150,6 +155,9 @@ func (a *app) statusCommand() *cobra.Command {
 			if err := table(w, []string{"version", s.Version}, [][]string{{"started", stamp(s.Started)}, {"revision", fmt.Sprint(s.Revision)}, {"policy", s.Policy},
 				{"problems", problems}, {"gate", s.Gate.State + ": " + s.Gate.Note}}); err != nil {
 				return err
+			}
+			for _, text := range s.Warnings {
+				fmt.Fprintln(w, "\nwarning:", text)
 			}
 			fmt.Fprintln(w)
 			return crlTable(w, s.CRLs)

@@ -28,6 +28,7 @@ type Config struct {
 	Journal  registry.Journal
 	Policy   *policy.Active
 	Problems func() []string // what makes the process unhealthy
+	Warnings func() []string // what an operator should know though it is healthy
 	Version  string
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -69,6 +70,7 @@ func (a *Admin) engine(identify gin.HandlerFunc) http.Handler {
 	g := e.Group(api.Prefix, identify, readers)
 	a.deviceRoutes(g)
 	a.certificateRoutes(g)
+	a.pendingRoutes(g)
 	a.profileRoutes(g)
 	a.recordRoutes(g)
 	a.tokenRoutes(g)
@@ -117,7 +119,7 @@ func principal(c *gin.Context) trust.Principal {
 func handle[In, Out any](fn func(*gin.Context, In) (Out, error)) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		var in In
-		if c.Request.Method == http.MethodPost {
+		if c.Request.Method == http.MethodPost || c.Request.Method == http.MethodPatch {
 			if err := decode(c, &in); err != nil {
 				render(c, err)
 				return

@@ -46,6 +46,9 @@ func (a *Admin) listCertificates(c *gin.Context, _ none) ([]api.Certificate, err
 	if err != nil {
 		return nil, err
 	}
+	if err := oneOf(c, "status", string(trust.Good), string(trust.Held), string(trust.Superseded), string(trust.Revoked)); err != nil {
+		return nil, err
+	}
 	all, err := a.cfg.Registry.Certificates(c, registry.CertificateFilter{Issuer: c.Query("issuer"), Owner: c.Query("owner"),
 		Device: trust.DeviceID(c.Query("device")), Status: trust.CertStatus(c.Query("status")), After: c.Query("after"), Limit: n})
 	return a.certificates(all), err

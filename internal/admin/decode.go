@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -39,6 +41,14 @@ func limit(c *gin.Context) (int, error) {
 		return 0, fmt.Errorf("limit %q %w: use 1 to 1000", s, trust.ErrInvalid)
 	}
 	return n, nil
+}
+
+// oneOf refuses a filter with a value that nothing can have: an empty list would look like an answer.
+func oneOf(c *gin.Context, name string, values ...string) error {
+	if v := c.Query(name); v != "" && !slices.Contains(values, v) {
+		return fmt.Errorf("%s %q %w: use %s", name, v, trust.ErrInvalid, strings.Join(values, ", "))
+	}
+	return nil
 }
 
 // ttl reads a duration; empty means the default.

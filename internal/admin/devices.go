@@ -16,6 +16,7 @@ func (a *Admin) deviceRoutes(g *gin.RouterGroup) {
 	g.GET("/devices", handle(a.listDevices))
 	g.POST("/devices", handle(a.addDevice))
 	g.GET("/devices/:id", handle(a.showDevice))
+	g.PATCH("/devices/:id", handle(a.updateDevice))
 	g.POST("/devices/:id/retire", handle(a.retireDevice))
 	g.POST("/devices/:id/reassign", handle(a.reassignDevice))
 	g.POST("/devices/:id/state", handle(a.setDeviceState))
@@ -25,6 +26,9 @@ func (a *Admin) deviceRoutes(g *gin.RouterGroup) {
 func (a *Admin) listDevices(c *gin.Context, _ none) ([]trust.Device, error) {
 	n, err := limit(c)
 	if err != nil {
+		return nil, err
+	}
+	if err := oneOf(c, "state", string(trust.Pending), string(trust.Active), string(trust.Quarantined), string(trust.Blocked), string(trust.Retired)); err != nil {
 		return nil, err
 	}
 	return a.cfg.Registry.Devices(c, registry.DeviceFilter{Issuer: c.Query("issuer"), Owner: c.Query("owner"), SerialNumber: c.Query("serial_number"),
@@ -45,6 +49,24 @@ func (a *Admin) addDevice(c *gin.Context, in api.NewDevice) (trust.Device, error
 			EASDeviceID: string(client), Labels: in.Labels, Managed: true, Compliant: trust.ComplianceUnsure, Source: "admin"},
 		Owner: trust.Owner{Mail: in.Owner, UPN: in.UPN, SAM: in.SAM, OID: in.OID, TID: in.TID, Proxies: in.Aliases, Delegations: in.Delegations},
 	})
+}
+
+func (a *Admin) updateDevice(c *gin.Context, in api.DeviceUpdate) (trust.Device, error) {
+	if in.EASDeviceID != nil && *in.EASDeviceID != "" {
+		id, err := eas.ParseDeviceID(*in.EASDeviceID)
+		if err != nil {
+			return trust.Device{}, fmt.Errorf("eas_device_id %q %w: %w", *in.EASDeviceID, trust.ErrInvalid, err)
+		}
+		canonical := string(id)
+		in.EASDeviceID = &canonical
+	}
+	d, rev, err := a.cfg.Registry.UpdateDevice(c, principal(c), trust.DeviceID(c.Param("id")), registry.DeviceUpdate{EASDeviceID: in.EASDeviceID, Model: in.Model,
+		OS: in.OS, OSVersion: in.OSVersion, Labels: in.Labels,
+		Owner: trust.Owner{UPN: in.UPN, SAM: in.SAM, OID: in.OID, TID: in.TID, Proxies: in.Aliases, Delegations: in.Delegations}})
+	if err != nil {
+		return d, err
+	}
+	return d, a.settle(c, rev)
 }
 
 func (a *Admin) showDevice(c *gin.Context, _ none) (out api.Device, err error) {

@@ -7,6 +7,8 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"postern/internal/registry"
 )
 
 // maxSilence is how old the index may be before the process is not ready: the store is asked every second.
@@ -34,7 +36,17 @@ func (a *Admin) health(e *gin.Engine) {
 	}
 	gauge("registry_revision", "Revision that the index has reached.", func() float64 { return float64(a.cfg.Index.Revision()) })
 	gauge("registry_silence_seconds", "Time since the registry last answered.", func() float64 { return a.silence().Seconds() })
-	gauge("journal_dropped_decisions", "Decisions lost to overload since the start.", func() float64 { return float64(a.cfg.Journal.Dropped()) })
+	for name, c := range map[string]struct {
+		help string
+		of   func(registry.JournalStats) uint64
+	}{
+		"journal_dropped_decisions":          {"Decisions lost to overload since the start.", func(s registry.JournalStats) uint64 { return s.Dropped }},
+		"journal_sampled_decisions":          {"Decisions about strangers that were only counted since the start: an attack.", func(s registry.JournalStats) uint64 { return s.Sampled }},
+		"journal_evicted_decisions":          {"Decisions about known devices that were removed before their time since the start.", func(s registry.JournalStats) uint64 { return s.Evicted }},
+		"journal_evicted_stranger_decisions": {"Decisions about strangers that were removed before their time since the start.", func(s registry.JournalStats) uint64 { return s.EvictedStrangers }},
+	} {
+		gauge(name, c.help, func() float64 { return float64(c.of(a.cfg.Journal.Stats())) })
+	}
 	gauge("problems", "What makes the process unhealthy, by count.", func() float64 { return float64(len(a.problems())) })
 	e.GET("/metrics", gin.WrapH(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 }

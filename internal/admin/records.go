@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -66,7 +67,10 @@ func (a *Admin) listDecisions(c *gin.Context, _ none) ([]api.Decision, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.cfg.Journal.Decisions(c, registry.DecisionFilter{Action: trust.Action(c.Query("action")), User: c.Query("user"),
+	if err := oneOf(c, "action", string(trust.Allow), string(trust.Quarantine), string(trust.Deny), string(trust.Pend), string(trust.Fault)); err != nil {
+		return nil, err
+	}
+	all, err := a.cfg.Journal.Decisions(c, registry.DecisionFilter{Action: trust.Action(c.Query("action")), User: strings.ToLower(c.Query("user")),
 		Device: trust.DeviceID(c.Query("device")), Before: c.Query("before"), Limit: n})
 	out := make([]api.Decision, len(all))
 	for i, d := range all {
@@ -94,7 +98,7 @@ func (a *Admin) status(c *gin.Context, _ none) (api.Status, error) {
 	crls, err := a.crls(c, "")
 	p := a.cfg.Policy.Load()
 	return api.Status{Version: a.cfg.Version, Started: a.started, Revision: uint64(a.cfg.Index.Revision()), Policy: p.Digest(), Replaced: p.Replaced(),
-		Problems: a.problems(), CRLs: crls, Gate: api.GateStatus{State: "open",
+		Problems: a.problems(), Warnings: a.cfg.Warnings(), CRLs: crls, Gate: api.GateStatus{State: "open",
 			Note: "Postern cannot see whether Exchange Online still takes mail clients directly. Until conditional access and the default access level close that path, the gate can be walked around."}}, err
 }
 

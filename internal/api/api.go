@@ -56,6 +56,21 @@ type Device struct {
 	Profiles     []trust.MailProfile `json:"profiles"`
 }
 
+// DeviceUpdate asks for PATCH /devices/{id}. A field that is left out stays as it is.
+type DeviceUpdate struct {
+	EASDeviceID *string           `json:"eas_device_id,omitempty"`
+	Model       *string           `json:"model,omitempty"`
+	OS          *string           `json:"os,omitempty"`
+	OSVersion   *string           `json:"os_version,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"` // an empty value removes the label
+	UPN         string            `json:"upn,omitempty"`
+	SAM         string            `json:"sam,omitempty"`
+	OID         string            `json:"oid,omitempty"`
+	TID         string            `json:"tid,omitempty"`
+	Aliases     []string          `json:"aliases,omitempty"`     // added to those known
+	Delegations []string          `json:"delegations,omitempty"` // added to those known
+}
+
 // NewChallenge asks for POST /challenges.
 type NewChallenge struct {
 	Device trust.DeviceID `json:"device"`
@@ -210,6 +225,7 @@ type Status struct {
 	Policy   string     `json:"policy"`
 	Replaced bool       `json:"policy_replaced"` // the built-in policies are not in force
 	Problems []string   `json:"problems"`        // what makes it unhealthy; empty when all is well
+	Warnings []string   `json:"warnings"`        // what to know though it is healthy
 	CRLs     []CRL      `json:"crls"`
 	Gate     GateStatus `json:"gate"`
 }

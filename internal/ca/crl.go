@@ -39,23 +39,32 @@ func (i *Issuer) SignCRL(ctx context.Context, caID string, c CRL) ([]byte, error
 }
 
 func (i *Issuer) signCRL(caID string, c CRL) ([]byte, error) {
-	ca, err := i.ca(caID)
+	ca, err := i.state.Load().ca(caID)
 	if err != nil {
 		return nil, err
 	}
+	if ca.key == nil {
+		return nil, ErrOffline
+	}
+	return ca.signCRL(c)
+}
+
+// signCRL signs with the pair's key.
+func (p pair) signCRL(c CRL) ([]byte, error) {
 	c.ThisUpdate, c.NextUpdate = c.ThisUpdate.UTC().Truncate(time.Second), c.NextUpdate.UTC().Truncate(time.Second)
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	t := &x509.RevocationList{Number: c.Number, ThisUpdate: c.ThisUpdate, NextUpdate: c.NextUpdate, RevokedCertificateEntries: c.Entries}
+	var err error
 	if t.ExtraExtensions, err = c.extensions(); err != nil {
 		return nil, err
 	}
-	raw, err := x509.CreateRevocationList(rand.Reader, t, ca.cert, ca.key)
+	raw, err := x509.CreateRevocationList(rand.Reader, t, p.cert, p.key)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.validate(raw, ca.cert, t.ExtraExtensions); err != nil {
+	if err := c.validate(raw, p.cert, t.ExtraExtensions); err != nil {
 		return nil, fmt.Errorf("what was signed is not what was promised: %w", err)
 	}
 	return raw, nil

@@ -72,16 +72,20 @@ func freshestCRL(url string) (pkix.Extension, error) {
 	return pkix.Extension{Id: oidFreshestCRL, Value: value}, err
 }
 
-// subjectAltName encodes rfc822Name, UPN and URI, RFC 5280, section 4.2.1.6.
-func subjectAltName(mail, upn, uri string) ([]byte, error) {
+// subjectAltName encodes rfc822Names, UPN and URIs, RFC 5280, section 4.2.1.6.
+func subjectAltName(mails []string, upn string, uris ...string) ([]byte, error) {
 	return der(func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			addString(b, tagRFC822, mail)
+			for _, m := range mails {
+				addString(b, tagRFC822, m)
+			}
 			b.AddASN1(tag0Cons, func(b *cryptobyte.Builder) { // otherName
 				b.AddASN1ObjectIdentifier(oidUPN)
 				b.AddASN1(tag0Cons, func(b *cryptobyte.Builder) { addString(b, cbasn1.UTF8String, upn) })
 			})
-			addString(b, tagURI, uri)
+			for _, u := range uris {
+				addString(b, tagURI, u)
+			}
 		})
 	})
 }

@@ -25,17 +25,15 @@ type Issued struct {
 // Issue signs a device certificate. Nothing is stored: a certificate that the caller drops is one that nobody has.
 //
 // The subject is O, OU (the device), CN and emailAddress (the owner's mail address; a CN has only 64 characters, and is the device where the address is
-// longer). The SAN is rfc822Name (mail), UPN (the owner's, or the mail address) and the URI urn:postern:device:<id>. Errors that are
-// the request's own fault are a *Refusal.
+// longer). The SAN is rfc822Name (mail), UPN (the owner's, or the mail address) and the URI urn:postern:device:<id>, with the URI of Request.SID behind it if
+// there is one, and what the profile adds. Errors that are the request's own fault are a *Refusal.
 func (i *Issuer) Issue(ctx context.Context, r Request) (*Issued, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p, err := i.promise(r)
-	if err != nil {
-		return nil, err
-	}
-	issuing, err := i.ca(IssuingCA)
+	s := i.state.Load() // to the end: a Reload meanwhile does not change CA, URLs and key half-way
+	issuing := s.cas[0]
+	p, err := i.promise(r, issuing.id)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +49,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (*Issued, error) {
 		return nil, fmt.Errorf("issue certificate: the issuing CA is valid from %s to %s, and it is %s now",
 			stamp(issuing.cert.NotBefore), stamp(issuing.cert.NotAfter), stamp(now))
 	}
-	chain, err := i.auth.SignWithContext(ctx, r.CSR, provisioner.SignOptions{}, i.template(p), f)
+	chain, err := s.auth.SignWithContext(ctx, r.CSR, provisioner.SignOptions{}, i.template(p), f)
 	if err != nil {
 		return nil, fmt.Errorf("issue certificate for device %s: %w", p.device, err)
 	}
@@ -62,12 +60,15 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (*Issued, error) {
 	if err := i.validate(cert, issuing.cert, p, f); err != nil {
 		return nil, fmt.Errorf("issue certificate for device %s: what was signed is not what was promised: %w", p.device, err)
 	}
+	if err := i.lint.check(cert.Raw); err != nil {
+		return nil, fmt.Errorf("issue certificate for device %s: %w", p.device, err)
+	}
 	return &Issued{Cert: cert, Record: i.record(cert, p, r, now)}, nil
 }
 
 func (i *Issuer) record(cert *x509.Certificate, p promise, r Request, now time.Time) trust.Certificate {
 	return trust.Certificate{
-		Issuer: i.spec.ID, CA: IssuingCA, Serial: trust.SerialOf(cert.SerialNumber), Device: r.Device.ID, Owner: p.mail, Subject: subjectText(cert, p.mail),
+		Issuer: i.spec.ID, CA: p.ca, Serial: trust.SerialOf(cert.SerialNumber), Device: r.Device.ID, Owner: p.mail, Subject: subjectText(cert, p.mail),
 		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, SKI: hex.EncodeToString(cert.SubjectKeyId), Fingerprint: Fingerprint(cert),
 		Profile: p.profile.Name, Evidence: r.Evidence, Status: trust.Good, ChangedAt: now, DER: cert.Raw,
 	}
@@ -92,8 +93,8 @@ func (i *Issuer) template(p promise) templateOption {
 	return templateOption{p.profile.Template, func() x509util.TemplateData {
 		return x509util.TemplateData{
 			"Organization": p.org, "Device": p.device, "CommonName": p.cn, "Mail": p.mail, "UPN": p.upn, "URN": p.urn,
-			"KeyUsage": usage, "Policies": append([]string{}, p.profile.Policies...),
-			"CRL": i.spec.CRLURL(IssuingCA), "FreshestCRL": p.freshest, "OCSP": i.spec.OCSPURL(), "CACertificate": i.spec.CertificateURL(IssuingCA),
+			"SerialNumber": p.serialNumber, "Aliases": p.aliases, "SID": p.sid, "KeyUsage": usage, "Policies": append([]string{}, p.profile.Policies...),
+			"CRL": i.spec.CRLURL(p.ca), "FreshestCRL": p.freshest, "OCSP": i.spec.OCSPURL(), "CACertificate": i.spec.CertificateURL(p.ca),
 		}
 	}}
 }

@@ -42,7 +42,7 @@ func TestCreateAndOpen(t *testing.T) {
 		t.Errorf("directory: %v %v", info.Mode(), err)
 	}
 	files, err := os.ReadDir(dir)
-	if err != nil || len(files) != 6 {
+	if err != nil || len(files) != 7 {
 		t.Errorf("files: %v %v", files, err)
 	}
 	before := map[string]string{}
@@ -142,7 +142,7 @@ func TestOpenRefusesMixedKeys(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(one, "ra.crt"), []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refused("ra.crt: not one certificate in PEM")
+	refused("ra.crt: not certificates in PEM")
 	if err := os.Remove(filepath.Join(one, "ra.key")); err != nil {
 		t.Fatal(err)
 	}

@@ -66,8 +66,22 @@ type responder struct {
 	renew   time.Time
 }
 
-// prepare computes what OCSP needs and makes the first responder.
-func (c *signer) prepare(now time.Time) error {
+// prepare computes what Own and OCSP need and makes the first responder.
+func (c *signer) prepare(s *state, now time.Time) error {
+	c.own = map[string]bool{}
+	for _, other := range s.cas {
+		if signedBy(other.cert, c.cert) == nil {
+			c.own[other.cert.SerialNumber.String()] = true
+		}
+	}
+	for _, ra := range s.ras {
+		if signedBy(ra.Cert, c.cert) == nil {
+			c.own[ra.Cert.SerialNumber.String()] = true
+		}
+	}
+	if c.key == nil {
+		return nil // nobody asks it
+	}
 	bits, err := publicKeyBits(c.cert.PublicKey)
 	if err != nil {
 		return err
@@ -105,7 +119,7 @@ func (c *signer) currentResponder(now time.Time) (*responder, error) {
 
 // CAOf returns the CA that a CertID names, or false: then the answer is OCSPUnauthorized (RFC 9919).
 func (i *Issuer) CAOf(id CertID) (caID string, ok bool) {
-	for _, c := range i.cas {
+	for _, c := range i.state.Load().cas {
 		if c.issued(id) {
 			return c.id, true
 		}
@@ -120,7 +134,7 @@ func (c *signer) issued(id CertID) bool {
 
 // CertID returns how OCSP names a certificate of the CA; hash is SHA1 or SHA256. It is for answers that are signed before anybody has asked.
 func (i *Issuer) CertID(caID string, hash crypto.Hash, serial *big.Int) (CertID, error) {
-	c, err := i.ca(caID)
+	c, err := i.state.Load().ca(caID)
 	if err != nil {
 		return CertID{}, err
 	}
@@ -153,7 +167,10 @@ func (i *Issuer) SignOCSP(ctx context.Context, caID string, nonce []byte, answer
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c, err := i.ca(caID)
+	c, err := i.state.Load().ca(caID)
+	if err == nil && c.key == nil {
+		err = ErrOffline
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sign OCSP: %w", err)
 	}

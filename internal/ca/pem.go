@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -61,10 +62,26 @@ func encodeCertificates(certs ...*x509.Certificate) []byte {
 	return out
 }
 
-func decodeCertificate(data []byte) (*x509.Certificate, error) {
-	block, rest := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" || len(rest) != 0 {
-		return nil, errors.New("not one certificate in PEM")
+// maxChain bounds the certificates in one file.
+const maxChain = 8
+
+// decodeCertificates reads one certificate in PEM, and its chain behind it if there is one.
+func decodeCertificates(data []byte) (list []*x509.Certificate, err error) {
+	for len(bytes.TrimSpace(data)) > 0 {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil || block.Type != "CERTIFICATE" {
+			return nil, errors.New("not certificates in PEM")
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		if list = append(list, c); len(list) > maxChain {
+			return nil, fmt.Errorf("more than %d certificates", maxChain)
+		}
 	}
-	return x509.ParseCertificate(block.Bytes)
+	if list == nil {
+		return nil, errors.New("no certificate in PEM")
+	}
+	return list, nil
 }

@@ -1,12 +1,12 @@
 package ca
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"postern/certs"
@@ -20,6 +20,10 @@ type Request struct {
 	Owner    trust.Owner
 	Profile  string         // name of a profile of package certs; empty for the default
 	Evidence trust.Evidence // copied into the record
+
+	// SID is the owner's security identifier in Active Directory, S-1-5-21-..., as a validated enrolment or the certificate that is renewed has it; empty for
+	// none. It becomes the URI tag:microsoft.com,2022-09-14:sid:<SID>, by which Windows maps a certificate strongly to its user.
+	SID string
 }
 
 // Part says which part of a request was refused.
@@ -51,6 +55,7 @@ func refuse(part Part, format string, args ...any) error {
 
 // promise is what the certificate will say. Everything in it is checked.
 type promise struct {
+	ca           string // the id of the CA that signs
 	profile      certs.Profile
 	org          string
 	device       string
@@ -58,6 +63,9 @@ type promise struct {
 	mail         string
 	upn          string
 	urn          string
+	serialNumber string   // of the hardware; empty for none
+	aliases      []string // further mail addresses
+	sid          string   // the whole URI; empty for none
 	keyUsage     x509.KeyUsage
 	keyID        []byte
 	freshest     []byte // DER
@@ -65,16 +73,17 @@ type promise struct {
 }
 
 // promise checks the request and settles what the certificate is to say.
-func (i *Issuer) promise(r Request) (promise, error) {
-	p := promise{org: i.spec.Organization, device: string(r.Device.ID)}
+func (i *Issuer) promise(r Request, ca string) (promise, error) {
+	p := promise{ca: ca, org: i.spec.Organization, device: string(r.Device.ID)}
 	var ok bool
 	if p.profile, ok = certs.Lookup(r.Profile); !ok {
 		return p, refuse(PartProfile, "there is no profile %q", r.Profile)
 	}
+	p.profile = p.profile.With(i.spec.Profile)
 	if r.CSR == nil {
 		return p, refuse(PartProof, "no certificate request")
 	}
-	if err := checkKey(r.CSR.PublicKey); err != nil { // before the signature: a huge key makes verification slow
+	if err := checkKey(r.CSR.PublicKey, p.profile.KeyTypes); err != nil { // before the signature: a huge key makes verification slow
 		return p, err
 	}
 	if err := r.CSR.CheckSignature(); err != nil {
@@ -94,7 +103,7 @@ func (i *Issuer) promise(r Request) (promise, error) {
 	if p.keyID, err = keyID(r.CSR.PublicKey); err != nil {
 		return p, err
 	}
-	p.freshest, err = distributionPoint(i.spec.DeltaURL(IssuingCA))
+	p.freshest, err = distributionPoint(i.spec.DeltaURL(p.ca))
 	return p, err
 }
 
@@ -124,8 +133,80 @@ func (i *Issuer) names(p *promise, r Request) error {
 	if p.cn = p.mail; len(p.cn) > 64 {
 		p.cn = p.device
 	}
+	return i.extraNames(p, r)
+}
+
+// sidURI is what Windows puts before a security identifier in a certificate.
+const sidURI = "tag:microsoft.com,2022-09-14:sid:"
+
+// sidText is the identifier of an account of a domain (MS-DTYP, section 2.4.2.1): three numbers of the domain and one of the account, without leading zeros.
+var sidText = regexp.MustCompile(`^S-1-5-21(-(0|[1-9][0-9]{0,9})){4}$`)
+
+func validSID(s string) bool {
+	if !sidText.MatchString(s) {
+		return false
+	}
+	for part := range strings.SplitSeq(s[len("S-1-5-21-"):], "-") {
+		if _, err := strconv.ParseUint(part, 10, 32); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// SIDOf returns the security identifier in a certificate, as Request.SID takes it, so that a renewal keeps it; empty if there is not exactly one.
+func SIDOf(c *x509.Certificate) string {
+	sid := ""
+	for _, u := range c.URIs {
+		s, ok := strings.CutPrefix(u.String(), sidURI)
+		switch {
+		case !ok:
+		case sid != "" || !validSID(s):
+			return ""
+		default:
+			sid = s
+		}
+	}
+	return sid
+}
+
+// maxAliases bounds the further mail addresses in a certificate.
+const maxAliases = 16
+
+// extraNames adds what the profile has beside the names that every certificate carries.
+func (i *Issuer) extraNames(p *promise, r Request) error {
+	if r.SID != "" {
+		if !validSID(r.SID) {
+			return refuse(PartName, "security identifier %q: want S-1-5-21-... of a domain account", r.SID)
+		}
+		p.sid = sidURI + r.SID
+	}
+	if slices.Contains(p.profile.Names, certs.SerialNumber) {
+		if n := r.Device.SerialNumber; len(n) > 64 || strings.Trim(n, printable) != "" {
+			return refuse(PartName, "serial number %q of device %s: want at most 64 letters, digits and -./:", n, p.device)
+		}
+		p.serialNumber = r.Device.SerialNumber
+	}
+	if !slices.Contains(p.profile.Names, certs.Aliases) {
+		return nil
+	}
+	for _, a := range r.Owner.Proxies {
+		_, domain, err := trust.Mail(a)
+		if err == nil && !i.spec.certifies(domain) || a == p.mail {
+			continue // of the same mailbox, and nothing that this issuer vouches for
+		}
+		if a, err = i.address("alias", a); err != nil {
+			return err
+		}
+		if p.aliases = append(p.aliases, a); len(p.aliases) > maxAliases {
+			return refuse(PartName, "owner %s has more than %d aliases", p.mail, maxAliases)
+		}
+	}
 	return nil
 }
+
+// printable is what a hardware serial number is made of, all of it PrintableString (X.680, section 41.4).
+const printable = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-./:"
 
 // address checks that s is a mail address in one of the issuer's domains, exactly as the registry keeps it: lower case, nothing around it.
 func (i *Issuer) address(what, s string) (string, error) {
@@ -143,24 +224,4 @@ func (i *Issuer) address(what, s string) (string, error) {
 
 func validDeviceID(s string) bool {
 	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
-}
-
-// checkKey accepts RSA of 2048 to 8192 bits and the curves P-256 and P-384.
-func checkKey(pub crypto.PublicKey) error {
-	switch k := pub.(type) {
-	case *rsa.PublicKey:
-		if n := k.N.BitLen(); n < 2048 || n > 8192 {
-			return refuse(PartKey, "RSA key of %d bits: want 2048 to 8192", n)
-		}
-		if k.E < 65537 || k.E%2 == 0 || k.N.Bit(0) == 0 { // FIPS 186-5, section 5.1
-			return refuse(PartKey, "RSA key with modulus or exponent that no sound program makes (exponent %d)", k.E)
-		}
-	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() {
-			return refuse(PartKey, "EC key on curve %s: want P-256 or P-384", k.Curve.Params().Name)
-		}
-	default:
-		return refuse(PartKey, "key of kind %T: want RSA, P-256 or P-384", pub)
-	}
-	return nil
 }

@@ -16,15 +16,16 @@ import (
 	"postern/internal/trust"
 )
 
-// ServerCertificate makes a TLS key and a certificate for the hosts (DNS names or IP addresses), signed by the root, as a stand-in until the operator
-// brings one of a public CA. It writes both as PEM: certFile with the certificate and the root, keyFile with a plain PKCS #8 key that only its owner
+// ServerCertificate makes a TLS key and a certificate for the hosts (DNS names or IP addresses), signed by the root, or by the issuing CA if the root
+// is not here, as a stand-in until the operator brings one of a public CA. It writes both as PEM: certFile with the certificate and its chain, keyFile with a plain PKCS #8 key that only its owner
 // may read, since the operator will replace it. An existing file is never replaced: fs.ErrExist.
 func (i *Issuer) ServerCertificate(certFile, keyFile string, hosts ...string) error {
-	root, err := i.ca(RootCA)
-	if err != nil {
-		return fmt.Errorf("make server certificate: %w", err)
+	s := i.state.Load()
+	signer, above := s.cas[1], s.chain[len(s.chain)-1:]
+	if signer.key == nil {
+		signer, above = s.cas[0], s.chain
 	}
-	chain, key, err := i.serverCertificate(root, hosts)
+	chain, key, err := i.serverCertificate(signer, above, hosts)
 	if err != nil {
 		return fmt.Errorf("make server certificate: %w", err)
 	}
@@ -37,7 +38,7 @@ func (i *Issuer) ServerCertificate(certFile, keyFile string, hosts ...string) er
 	return nil
 }
 
-func (i *Issuer) serverCertificate(root *signer, hosts []string) (chain, key []byte, err error) {
+func (i *Issuer) serverCertificate(ca *signer, above []*x509.Certificate, hosts []string) (chain, key []byte, err error) {
 	if len(hosts) == 0 {
 		return nil, nil, fmt.Errorf("host name %w: want at least one", trust.ErrInvalid)
 	}
@@ -55,13 +56,13 @@ func (i *Issuer) serverCertificate(root *signer, hosts []string) (chain, key []b
 		return nil, nil, err
 	}
 	t := serverTemplate(i.spec, hosts, i.now().UTC().Truncate(time.Second))
-	if err := i.spec.point(t, RootCA); err != nil {
+	if err := i.spec.point(t, ca.id); err != nil {
 		return nil, nil, err
 	}
 	t.OCSPServer = nil // nobody keeps a record of this certificate, and OCSP would not know it
-	cert, err := sign(t, root.cert, priv.Public(), root.key)
+	cert, err := sign(t, ca.cert, priv.Public(), ca.key)
 	if err != nil {
 		return nil, nil, err
 	}
-	return encodeCertificates(cert, root.cert), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain}), nil
+	return encodeCertificates(append([]*x509.Certificate{cert}, above...)...), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain}), nil
 }

@@ -7,10 +7,11 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"postern/certs"
 	"postern/internal/trust"
 )
 
-// The CAs of an issuer, as they are named in URLs, in the registry and in calls of this package.
+// The CAs of an issuer, as they are named in URLs, in the registry and in calls of this package. Later issuing CAs are IssuingCA with "-2", "-3" and so on.
 const (
 	RootCA    = "root"
 	IssuingCA = "issuing"
@@ -22,6 +23,8 @@ type Spec struct {
 	Organization string   // the O of every name, at most 64 characters
 	Domains      []string // the only mail domains this issuer certifies, lower case, matched whole
 	URL          string   // where the world finds the public listener: plain http, without a slash at the end
+	Profile      certs.Overrides
+	Keys         Keys
 }
 
 // CRLURL is where the complete CRL of a CA is published.
@@ -57,6 +60,12 @@ func (s Spec) Check() error {
 	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
 		strings.HasSuffix(s.URL, "/") || u.String() != s.URL {
 		return fmt.Errorf("issuer %s: url %q %w: want http://host[:port][/path]", s.ID, s.URL, trust.ErrInvalid)
+	}
+	if err := s.Keys.check(); err != nil {
+		return fmt.Errorf("issuer %s: %w", s.ID, err)
+	}
+	if err := checkOverrides(s.Profile); err != nil {
+		return fmt.Errorf("issuer %s: profile: %w", s.ID, err)
 	}
 	return nil
 }

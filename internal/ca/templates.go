@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"strconv"
 	"time"
 )
 
@@ -72,8 +73,13 @@ func rootTemplate(s Spec, now time.Time) *x509.Certificate {
 	return t
 }
 
-func issuingTemplate(s Spec, now time.Time) *x509.Certificate {
-	t := base(s.name("Device Issuing CA 1"), now, now.AddDate(10, 0, 0), x509.KeyUsageCertSign|x509.KeyUsageCRLSign|x509.KeyUsageDigitalSignature)
+// issuingName is the common name of an issuing CA: two generations never share one, so that nobody who goes by names takes one for the other.
+func issuingName(s Spec, number int) string { return s.commonName(issuingRole + strconv.Itoa(number)) }
+
+const issuingRole = "Device Issuing CA "
+
+func issuingTemplate(s Spec, commonName string, now time.Time) *x509.Certificate {
+	t := base(pkix.Name{Organization: []string{s.Organization}, CommonName: commonName}, now, now.AddDate(10, 0, 0), x509.KeyUsageCertSign|x509.KeyUsageCRLSign|x509.KeyUsageDigitalSignature)
 	t.IsCA, t.MaxPathLenZero = true, true
 	return t
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -52,16 +53,20 @@ func validateSubject(raw []byte, p promise) error {
 	if rest, err := asn1.Unmarshal(raw, &rdns); err != nil || len(rest) != 0 {
 		return fmt.Errorf("subject: cannot be read: %v", err)
 	}
-	want := []struct {
+	type rdn struct {
 		name  string
 		oid   asn1.ObjectIdentifier
 		value string
 		tags  []int
-	}{
+	}
+	want := []rdn{
 		{"O", asn1.ObjectIdentifier{2, 5, 4, 10}, p.org, []int{asn1.TagPrintableString, asn1.TagUTF8String}},
 		{"OU", asn1.ObjectIdentifier{2, 5, 4, 11}, p.device, []int{asn1.TagPrintableString}},
 		{"CN", asn1.ObjectIdentifier{2, 5, 4, 3}, p.cn, []int{asn1.TagPrintableString, asn1.TagUTF8String}},
 		{"emailAddress", asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, p.mail, []int{asn1.TagIA5String}},
+	}
+	if p.serialNumber != "" {
+		want = slices.Insert(want, 3, rdn{"serialNumber", asn1.ObjectIdentifier{2, 5, 4, 5}, p.serialNumber, []int{asn1.TagPrintableString}})
 	}
 	if len(rdns) != len(want) {
 		return fmt.Errorf("subject: %d names instead of %d", len(rdns), len(want))
@@ -76,6 +81,14 @@ func validateSubject(raw []byte, p promise) error {
 		}
 	}
 	return nil
+}
+
+// uris returns the URIs of the SAN.
+func (p promise) uris() []string {
+	if p.sid == "" {
+		return []string{p.urn}
+	}
+	return []string{p.urn, p.sid}
 }
 
 // extensions returns every extension that the certificate must have.
@@ -98,10 +111,12 @@ func (i *Issuer) extensions(p promise, issuer *x509.Certificate) ([]pkix.Extensi
 		{oidExtKeyUsage, func() ([]byte, error) { return asn1.Marshal([]asn1.ObjectIdentifier{oidClientAuth}) }},
 		{oidSubjectKeyID, func() ([]byte, error) { return asn1.Marshal(p.keyID) }},
 		{oidAuthorityKeyID, func() ([]byte, error) { return authorityKeyID(issuer.SubjectKeyId) }},
-		{oidSubjectAltName, func() ([]byte, error) { return subjectAltName(p.mail, p.upn, p.urn) }},
-		{oidCRLDistribution, func() ([]byte, error) { return distributionPoint(i.spec.CRLURL(IssuingCA)) }},
+		{oidSubjectAltName, func() ([]byte, error) {
+			return subjectAltName(append([]string{p.mail}, p.aliases...), p.upn, p.uris()...)
+		}},
+		{oidCRLDistribution, func() ([]byte, error) { return distributionPoint(i.spec.CRLURL(p.ca)) }},
 		{oidAuthorityInfo, func() ([]byte, error) {
-			return authorityInfo(i.spec.OCSPURL(), i.spec.CertificateURL(IssuingCA))
+			return authorityInfo(i.spec.OCSPURL(), i.spec.CertificateURL(p.ca))
 		}},
 	}
 	if len(p.profile.Policies) > 0 {

@@ -65,7 +65,7 @@ func TestValidateNotices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := i.promise(r)
+	p, err := i.promise(r, IssuingCA)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"postern/internal/policy"
+	"postern/internal/registry"
 	"postern/internal/trust"
 )
 
@@ -98,6 +99,13 @@ func (e *Edge) certificate(c *connection, tenant string, now time.Time) policy.C
 	f.Status, f.Device, f.Reason = string(known.Status), string(known.Device), string(known.Reason)
 	f.ChangedAt = policy.Seconds(known.ChangedAt)
 	f.SuccessorFirstUse = e.successorFirstUse(f.Issuer, known.Successor)
+	if known.Status == trust.Superseded {
+		// Accepted for a grace only for the sake of its successor: on hold or revoked with it.
+		if next, ok := e.cfg.Index.Certificate(f.Issuer, e.current(f.Issuer, known)); ok && (next.Status == trust.Held || next.Status == trust.Revoked) {
+			f.Status, f.Reason = string(next.Status), string(next.Reason)
+			f.ChangedAt = policy.Seconds(next.ChangedAt)
+		}
+	}
 	switch {
 	case !slices.Contains(c.leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth):
 		f.Problem = "wrong_usage"
@@ -109,12 +117,26 @@ func (e *Edge) certificate(c *connection, tenant string, now time.Time) policy.C
 	return f
 }
 
+// current follows the successors of a certificate to the last.
+func (e *Edge) current(issuer string, c registry.CertFact) trust.Serial {
+	for range maxSuccessors {
+		next, ok := e.cfg.Index.Certificate(issuer, c.Successor)
+		if !ok || c.Successor == "" {
+			break
+		}
+		c = next
+	}
+	return c.Serial
+}
+
+// maxSuccessors bounds how far a chain of renewals is followed.
+const maxSuccessors = 16
+
 // successorFirstUse returns when the first of a certificate's successors was used: one that was renewed before it was ever used must not leave its
 // predecessor without an end.
 func (e *Edge) successorFirstUse(issuer string, s trust.Serial) int64 {
-	const most = 16
 	var first time.Time
-	for range most {
+	for range maxSuccessors {
 		next, ok := e.cfg.Index.Certificate(issuer, s)
 		if s == "" || !ok {
 			break

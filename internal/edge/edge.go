@@ -171,6 +171,12 @@ func (e *Edge) changed(changes []registry.Change) {
 	}
 	for _, c := range changes {
 		e.flights.suspect(string(c.Kind) + "/" + c.ID)
+		if issuer, serial, ok := strings.Cut(c.ID, "/"); ok && c.Kind == registry.KindCertificate {
+			// What it has superseded stands and falls with it.
+			if known, ok := e.cfg.Index.Certificate(issuer, trust.Serial(serial)); ok {
+				e.flights.suspect(string(registry.KindDevice) + "/" + string(known.Device))
+			}
+		}
 	}
 }
 

@@ -305,3 +305,35 @@ func TestStale(t *testing.T) {
 		t.Errorf("with a new mail profile the phone sees %s", phoneSees(got))
 	}
 }
+
+// TestSupersededFallsWithItsSuccessor: a certificate that was renewed is accepted for a grace only for the sake of the new one.
+func TestSupersededFallsWithItsSuccessor(t *testing.T) {
+	w := newWorld(t, options{})
+	device, old := w.managed(alice, "")
+	renewed := w.enrol(device, leaf{}, &old)
+	mine := command("FolderSync", alice, aliceEAS)
+	sees := func(when, want string) {
+		t.Helper()
+		w.sync()
+		if got := w.do(w.phone(&old, false), mine); phoneSees(got) != want {
+			_, codes := w.reasons(got.reference)
+			t.Errorf("%s: the phone sees %s, want %s: %v", when, phoneSees(got), want, codes)
+		}
+	}
+	admin := trust.Principal{Kind: "cli", Name: "root", Role: trust.Root}
+	sees("renewed", mail)
+	_, err := w.reg.Hold(t.Context(), admin, "contoso", serialOf(renewed), "")
+	must(t, err)
+	sees("the new one on hold", blocked)
+	_, err = w.reg.Release(t.Context(), admin, "contoso", serialOf(renewed), "")
+	must(t, err)
+	sees("released", mail)
+	_, err = w.reg.Revoke(t.Context(), admin, "contoso", serialOf(renewed), trust.KeyCompromise, "lost")
+	must(t, err)
+	sees("the new one revoked", blocked)
+	c, err := w.reg.Certificate(t.Context(), "contoso", serialOf(old))
+	must(t, err)
+	if c.Status != trust.Revoked || c.Reason != trust.KeyCompromise {
+		t.Errorf("the old certificate is %s (%s): relying parties that read CRLs would go on accepting it", c.Status, c.Reason)
+	}
+}

@@ -128,7 +128,8 @@ type EnrollInput struct {
 	Now       int64          `json:"now"`
 	Kind      string         `json:"kind"` // enrol or renew
 	Issuer    string         `json:"issuer"`
-	Evidence  string         `json:"evidence"` // challenge or renewal
+	Evidence  string         `json:"evidence"` // challenge, validated (by an MDM or a webhook) or renewal
+	Approved  bool           `json:"approved"` // an administrator approved this very request
 	Key       KeyFacts       `json:"key"`
 	Requested RequestedFacts `json:"requested"`
 	Device    DeviceFacts    `json:"device"`

@@ -164,7 +164,7 @@ func TestSchemasAreCurrent(t *testing.T) {
 // TestEveryCodeIsTold compares the codes in the built-in Rego with the table of sentences.
 func TestEveryCodeIsTold(t *testing.T) {
 	used := map[string]bool{}
-	quoted := regexp.MustCompile(`(?m)^(?:command_)?(?:denied|quarantined) contains "([a-z_]+)"|^notes contains "([a-z_]+)"|"code": "([a-z_]+)"|^\t"[a-z_]+": "([a-z_]+_credentials?|wrong_[a-z]+)",$`)
+	quoted := regexp.MustCompile(`(?m)^(?:command_)?(?:denied|quarantined|pends) contains "([a-z_]+)"|^notes contains "([a-z_]+)"|"code": "([a-z_]+)"|^\t"[a-z_]+": "([a-z_]+_credentials?|wrong_[a-z]+)",$`)
 	for _, name := range []string{"access.rego", "access_team.rego", "enroll.rego"} {
 		content, err := fs.ReadFile(policies.Files(), name)
 		if err != nil {

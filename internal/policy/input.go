@@ -121,7 +121,7 @@ func (d *DuplicateFacts) value() *ast.Term {
 func (in *EnrollInput) value() *ast.Term {
 	r := &in.Renews
 	return object(
-		number("now", in.Now), text("kind", in.Kind), text("issuer", in.Issuer), text("evidence", in.Evidence),
+		number("now", in.Now), text("kind", in.Kind), text("issuer", in.Issuer), text("evidence", in.Evidence), boolean("approved", in.Approved),
 		pair{keys["key"], object(text("algorithm", in.Key.Algorithm), number("bits", int64(in.Key.Bits)))},
 		pair{keys["requested"], object(list("mails", in.Requested.Mails))},
 		pair{keys["device"], in.Device.value()}, pair{keys["owner"], in.Owner.value()}, text("domain", in.Domain), list("domains", in.Domains),

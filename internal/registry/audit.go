@@ -69,7 +69,7 @@ func snapshot(v any) json.RawMessage {
 // detail must hold no secret.
 func (r *Registry) RecordRefusal(ctx context.Context, p trust.Principal, action, object, detail string) error {
 	_, err := r.store.Update(ctx, func(w Writer) error {
-		return (&txn{w, p, r.now()}).audit(AuditEntry{Action: action, Object: object, Outcome: Refused, Detail: detail})
+		return r.txn(w, p).audit(AuditEntry{Action: action, Object: object, Outcome: Refused, Detail: detail})
 	})
 	return err
 }
@@ -90,19 +90,27 @@ func (r *Registry) Audit(ctx context.Context, f AuditFilter) ([]AuditEntry, erro
 		before = seqKey(f.Before)
 	}
 	out := []AuditEntry{}
-	var bad error
-	err := r.view(ctx, func(rd Reader) error {
-		rd.ScanBack(tableAudit, "", before, func(_ string, v []byte) bool {
-			var e AuditEntry
-			if bad = json.Unmarshal(v, &e); bad != nil {
-				return false
-			}
-			if (f.Object == "" || e.Object == f.Object) && (f.Action == "" || e.Action == f.Action) {
-				out = append(out, e)
-			}
-			return len(out) < limit
+	for n := scanPage; n == scanPage && len(out) < limit; {
+		n = 0
+		var bad error
+		err := r.view(ctx, func(rd Reader) error {
+			rd.ScanBack(tableAudit, "", before, func(key string, v []byte) bool {
+				before = key
+				n++
+				var e AuditEntry
+				if bad = json.Unmarshal(v, &e); bad != nil {
+					return false
+				}
+				if (f.Object == "" || e.Object == f.Object) && (f.Action == "" || e.Action == f.Action) {
+					out = append(out, e)
+				}
+				return len(out) < limit && n < scanPage
+			})
+			return bad
 		})
-		return bad
-	})
-	return out, err
+		if err != nil {
+			return nil, fmt.Errorf("read audit: %w", err)
+		}
+	}
+	return out, nil
 }

@@ -10,17 +10,23 @@ import (
 	"postern/internal/trust"
 )
 
-// putCertificate stores and touches a certificate.
+// putCertificate stores and touches a certificate. Only a superseded one is planned to be revoked.
 func (t *txn) putCertificate(c trust.Certificate) error {
+	if c.Status != trust.Superseded {
+		t.plan(&c, time.Time{})
+	}
 	key := certKey(c.Issuer, c.Serial)
 	t.Touch(KindCertificate, key)
 	return put(t, tableCertificates, key, c)
 }
 
-// Certificate returns one certificate. With an empty issuer every issuer is asked; a serial number that two of them have is a conflict.
+// Certificate returns one certificate with its bytes. With an empty issuer every issuer is asked; a serial number that two of them have is a conflict.
 func (r *Registry) Certificate(ctx context.Context, issuer string, s trust.Serial) (c trust.Certificate, err error) {
 	err = r.view(ctx, func(rd Reader) error {
-		c, err = findCertificate(rd, issuer, s)
+		if c, err = findCertificate(rd, issuer, s); err != nil {
+			return err
+		}
+		c, err = withDER(rd, c)
 		return err
 	})
 	return c, err
@@ -58,18 +64,21 @@ type CertificateFilter struct {
 	Limit         int
 }
 
-// Certificates lists certificates by issuer and serial number.
+// Certificates lists certificates by issuer and serial number, without their bytes.
 func (r *Registry) Certificates(ctx context.Context, f CertificateFilter) (out []trust.Certificate, err error) {
 	keep := func(c trust.Certificate) bool {
 		return (f.Issuer == "" || c.Issuer == f.Issuer) && (f.Owner == "" || strings.EqualFold(c.Owner, f.Owner)) &&
 			(f.Device == "" || c.Device == f.Device) && (f.Status == "" || c.Status == f.Status)
 	}
 	limit := pageLimit(f.Limit)
-	err = r.view(ctx, func(rd Reader) error {
-		if f.Device == "" {
-			out, err = list(rd, tableCertificates, "", f.After, limit, keep)
-			return err
+	if f.Device == "" {
+		prefix := ""
+		if f.Issuer != "" {
+			prefix = f.Issuer + "/"
 		}
+		return listPaged(ctx, r.store, tableCertificates, prefix, f.After, limit, keep)
+	}
+	err = r.view(ctx, func(rd Reader) error {
 		all, err := certificatesOf(rd, f.Device)
 		out = []trust.Certificate{}
 		for _, c := range all {
@@ -82,18 +91,41 @@ func (r *Registry) Certificates(ctx context.Context, f CertificateFilter) (out [
 	return out, err
 }
 
-// Revoke revokes a certificate for good, for one of the reasons that trust.RevocationReason accepts. Revoking it again changes nothing and is no error.
+// Revoke revokes a certificate for good, for one of the reasons that trust.RevocationReason accepts, and with it those of the device that it has superseded.
+// Revoking it again changes nothing and is no error.
 func (r *Registry) Revoke(ctx context.Context, p trust.Principal, issuer string, s trust.Serial, reason trust.ReasonCode, comment string) (Revision, error) {
 	reason, err := trust.RevocationReason(string(reason))
 	if err != nil {
 		return 0, err
 	}
 	return r.changeStatus(ctx, p, ActRevoke, issuer, s, func(t *txn, c trust.Certificate) error {
-		if c.Status == trust.Revoked {
+		switch c.Status {
+		case trust.Revoked:
 			return nil
+		case trust.Superseded:
+			return t.revoke(c, trust.Revoked, reason, comment)
 		}
-		return t.revoke(c, trust.Revoked, reason, comment)
+		if err := t.revoke(c, trust.Revoked, reason, comment); err != nil {
+			return err
+		}
+		return t.revokeSuperseded(c, reason)
 	})
+}
+
+// revokeSuperseded takes with a revoked certificate those that are accepted for a grace only because of it: whoever has lost the one has lost the others.
+func (t *txn) revokeSuperseded(by trust.Certificate, reason trust.ReasonCode) error {
+	all, err := t.certificatesOf(by.Device)
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		if o.Issuer == by.Issuer && o.Status == trust.Superseded {
+			if err := t.revoke(o, trust.Revoked, reason, "superseded by "+string(by.Serial)+", which is revoked"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Hold suspends a certificate and publishes that (certificateHold). Holding a held one changes nothing.
@@ -146,6 +178,11 @@ func (t *txn) revoke(c trust.Certificate, to trust.CertStatus, reason trust.Reas
 		c.Reason = ""
 		if c.Successor != "" {
 			c.Status = trust.Superseded
+			at, err := t.superseded(c)
+			if err != nil {
+				return err
+			}
+			t.plan(&c, at)
 		}
 		t.Delete(tableStatus, listed)
 	} else if err := put(t, tableStatus, listed, ev); err != nil {
@@ -157,9 +194,7 @@ func (t *txn) revoke(c trust.Certificate, to trust.CertStatus, reason trust.Reas
 	if err := t.putCertificate(c); err != nil {
 		return err
 	}
-	after := c
-	before.DER, after.DER = nil, nil
-	return t.audit(AuditEntry{Action: action, Object: string(c.Serial), Detail: comment, Before: snapshot(before), After: snapshot(after)})
+	return t.audit(AuditEntry{Action: action, Object: string(c.Serial), Detail: comment, Before: snapshot(before), After: snapshot(c)})
 }
 
 // revokeAll revokes every certificate of a device that is not revoked yet.
@@ -186,7 +221,10 @@ func (r *Registry) CertificateUsed(ctx context.Context, p trust.Principal, issue
 			return err
 		}
 		c.FirstUsed = at.UTC()
-		return t.putCertificate(c)
+		if err := t.putCertificate(c); err != nil {
+			return err
+		}
+		return t.replan(c)
 	})
 	return err
 }

@@ -24,6 +24,7 @@ var (
 	ErrChallengeUnknown = fmt.Errorf("challenge is unknown: %w", trust.ErrForbidden)
 	ErrChallengeSpent   = fmt.Errorf("challenge was used before: %w", trust.ErrForbidden)
 	ErrChallengeExpired = fmt.Errorf("challenge has expired: %w", trust.ErrForbidden)
+	ErrChallengePending = fmt.Errorf("challenge is reserved for a pending request: %w", trust.ErrForbidden)
 	ErrChallengeVoid    = fmt.Errorf("challenge was made for the device's previous owner or state: %w", trust.ErrForbidden)
 )
 
@@ -38,7 +39,8 @@ type Challenge struct {
 	Expires time.Time       `json:"expires"`
 	Spent   trust.Serial    `json:"spent,omitempty"` // the certificate it was spent on
 	SpentAt time.Time       `json:"spent_at"`
-	Made    Revision        `json:"made"` // a later reassignment of the device voids it
+	Made    Revision        `json:"made"`              // a later reassignment of the device voids it
+	Pending string          `json:"pending,omitempty"` // the pending request that it is reserved for, as long as that one is open
 }
 
 // CreateChallenge makes a one-time challenge for a device and returns its secret, which is not stored. ttl 0 means DefaultChallengeTTL.
@@ -137,6 +139,8 @@ func usable(rd Reader, c Challenge, d trust.Device, now time.Time) error {
 		return ErrChallengeExpired
 	case d.Owner != c.Owner || string(reassigned) > seqKey(uint64(c.Made)) || d.State == trust.Retired || d.State == trust.Blocked:
 		return ErrChallengeVoid
+	case c.Pending != "":
+		return reserved(rd, c.Pending, now)
 	}
 	return nil
 }

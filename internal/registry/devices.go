@@ -29,7 +29,7 @@ func (r *Registry) AddDevice(ctx context.Context, p trust.Principal, n NewDevice
 	if err := errors.Join(checkDevice(d), checkOwner(n.Owner)); err != nil {
 		return d, err
 	}
-	d.ID, d.Owner, d.State = trust.DeviceID(trust.NewID("dev")), mail, trust.Pending
+	d.ID, d.Owner, d.State = trust.DeviceID(trust.NewIDAt("dev", r.now())), mail, trust.Pending
 	_, err = r.update(ctx, p, ActDeviceAdd, string(d.ID), func(t *txn) error {
 		if err := domainOf(t, d.Issuer, domain); err != nil {
 			return err
@@ -214,7 +214,7 @@ func (r *Registry) SetDeviceState(ctx context.Context, p trust.Principal, id tru
 		}
 		before := snapshot(d)
 		d.State, d.Updated = s, t.now.UTC()
-		return t.putDevice(d, AuditEntry{Action: ActDeviceState, Detail: comment, Before: before, After: snapshot(d)})
+		return t.putDevice(d, AuditEntry{Action: ActDeviceState, Detail: strings.TrimSuffix(string(s)+": "+comment, ": "), Before: before, After: snapshot(d)})
 	})
 }
 
@@ -237,14 +237,10 @@ type DeviceFilter struct {
 
 // Devices lists devices by id.
 func (r *Registry) Devices(ctx context.Context, f DeviceFilter) (out []trust.Device, err error) {
-	err = r.view(ctx, func(rd Reader) error {
-		out, err = list(rd, tableDevices, "", string(f.After), pageLimit(f.Limit), func(d trust.Device) bool {
-			return (f.Issuer == "" || d.Issuer == f.Issuer) && (f.Owner == "" || strings.EqualFold(d.Owner, f.Owner)) &&
-				(f.SerialNumber == "" || strings.EqualFold(d.SerialNumber, f.SerialNumber)) && (f.State == "" || d.State == f.State)
-		})
-		return err
+	return listPaged(ctx, r.store, tableDevices, "", string(f.After), pageLimit(f.Limit), func(d trust.Device) bool {
+		return (f.Issuer == "" || d.Issuer == f.Issuer) && (f.Owner == "" || strings.EqualFold(d.Owner, f.Owner)) &&
+			(f.SerialNumber == "" || strings.EqualFold(d.SerialNumber, f.SerialNumber)) && (f.State == "" || d.State == f.State)
 	})
-	return out, err
 }
 
 // PutOwner merges what is said of an owner into what is known.

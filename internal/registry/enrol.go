@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -55,7 +56,11 @@ func issued(rd Reader, x Transaction, now time.Time) (trust.Certificate, error) 
 	if now.Sub(rec.At) > RetryWindow {
 		return trust.Certificate{}, fmt.Errorf("transaction is over: %w", trust.ErrNotFound)
 	}
-	return get[trust.Certificate](rd, tableCertificates, rec.Certificate)
+	c, err := get[trust.Certificate](rd, tableCertificates, rec.Certificate)
+	if err != nil {
+		return c, err
+	}
+	return withDER(rd, c)
 }
 
 // Enrolment is a certificate that was signed and not yet handed out.
@@ -73,9 +78,9 @@ func (r *Registry) CommitEnrolment(ctx context.Context, p trust.Principal, e Enr
 	if e.Certificate.Evidence.Kind == "renewal" {
 		action = ActRenew
 	}
-	c := e.Certificate
+	c, copied := e.Certificate, false // copied: the transaction is a quarantine
 	_, err := r.update(ctx, p, action, string(c.Device), func(t *txn) error {
-		c = e.Certificate
+		c, copied = e.Certificate, false
 		earlier, err := issued(t, e.Transaction, t.now)
 		if err == nil {
 			c = earlier
@@ -89,17 +94,28 @@ func (r *Registry) CommitEnrolment(ctx context.Context, p trust.Principal, e Enr
 			return err
 		}
 		if action == ActEnrol {
-			err = t.spend(e.Challenge, c, d)
-		} else {
-			err = t.renewable(c)
+			if err := t.spend(e.Challenge, c, d); err != nil {
+				return err
+			}
+			return t.issue(e.Transaction, c, d, action)
 		}
-		if err != nil {
+		switch same, err := t.judge(c, d); {
+		case errors.Is(err, ErrKeyCopied):
+			copied = true
+			return t.quarantine(d, c.Evidence.Renews)
+		case err != nil:
 			return err
+		case same != nil:
+			c = *same
+			return nil
 		}
 		return t.issue(e.Transaction, c, d, action)
 	})
 	if err != nil {
 		return trust.Certificate{}, err
+	}
+	if copied {
+		return trust.Certificate{}, fmt.Errorf("%s %s: %w", action, c.Device, ErrKeyCopied)
 	}
 	return c, nil
 }
@@ -138,23 +154,34 @@ func (t *txn) spend(secret string, c trust.Certificate, d trust.Device) error {
 	return put(t, tableChallenges, hash, ch)
 }
 
-// renewable checks that the certificate renewed by c may be: good, not expired, once, and of the same device and owner.
-func (t *txn) renewable(c trust.Certificate) error {
+// judge checks that the certificate renewed by c may be. same is the certificate that the key of c was given already; ErrKeyCopied calls for a quarantine.
+func (t *txn) judge(c trust.Certificate, d trust.Device) (same *trust.Certificate, err error) {
 	old, err := get[trust.Certificate](t, tableCertificates, certKey(c.Issuer, c.Evidence.Renews))
+	if err != nil {
+		return nil, err
+	}
+	return renewal{old, d, func() (crypto.PublicKey, error) { return keyOf(c) }}.judge(t, t.renewal, t.now)
+}
+
+// renewable checks that the certificate renewed by c may be, where a second renewal is refused and no sign of a copied key: the request is an old one that
+// was pending.
+func (t *txn) renewable(c trust.Certificate) error {
+	d, err := get[trust.Device](t, tableDevices, string(c.Device))
 	if err != nil {
 		return err
 	}
-	if old.Status != trust.Good || old.Device != c.Device || old.Owner != c.Owner {
-		return fmt.Errorf("certificate to be renewed is %s: %w", old.Status, trust.ErrForbidden)
+	same, err := t.judge(c, d)
+	if errors.Is(err, ErrKeyCopied) || same != nil {
+		return ErrRenewedBefore
 	}
-	if t.now.After(old.NotAfter) {
-		return fmt.Errorf("certificate to be renewed has expired: %w", trust.ErrForbidden)
-	}
-	return nil
+	return err
 }
 
-// issue stores the certificate, supersedes the device's older ones, activates the device, remembers the transaction and audits.
+// issue completes and stores the certificate, supersedes the device's older ones, activates the device, remembers the transaction and audits.
 func (t *txn) issue(x Transaction, c trust.Certificate, d trust.Device, action string) error {
+	if err := canonical(c); err != nil {
+		return err
+	}
 	key := certKey(c.Issuer, c.Serial)
 	if _, taken := t.Get(tableCertificates, key); taken {
 		return fmt.Errorf("serial number %s was issued before: %w", c.Serial, trust.ErrConflict)
@@ -163,22 +190,30 @@ func (t *txn) issue(x Transaction, c trust.Certificate, d trust.Device, action s
 	if err != nil {
 		return err
 	}
+	c.Renewals = 0
 	for _, o := range older {
+		if action == ActRenew && o.Issuer == c.Issuer && o.Serial == c.Evidence.Renews {
+			c.Renewals = o.Renewals + 1
+		}
 		switch {
 		case o.Issuer != c.Issuer || o.Status != trust.Good && o.Status != trust.Held:
 			continue
 		case o.Status == trust.Good:
 			o.Status, o.ChangedAt, c.Predecessor = trust.Superseded, t.now.UTC(), o.Serial
+			t.plan(&o, t.now.Add(t.renewal.UnusedGrace))
 		}
-		o.Successor = c.Serial // of a held one too: released, it is superseded
+		if o.Successor == "" { // a held one may have had its successor before; released, it is superseded
+			o.Successor = c.Serial
+		}
 		if err := t.putCertificate(o); err != nil {
 			return err
 		}
 	}
-	c.Status, c.ChangedAt = trust.Good, t.now.UTC()
+	c.Status, c.ChangedAt, c.IssuedAt, c.Revision = trust.Good, t.now.UTC(), t.now.UTC(), uint64(t.Revision())
 	if err := t.putCertificate(c); err != nil {
 		return err
 	}
+	t.Put(tableDER, derKey(c), c.DER)
 	t.Put(tableByDevice, string(d.ID)+"/"+key, nil)
 	if err := put(t, tableTransactions, x.key(), transactionRecord{key, t.now.UTC()}); err != nil {
 		return err
@@ -194,7 +229,17 @@ func (t *txn) issue(x Transaction, c trust.Certificate, d trust.Device, action s
 	return t.audit(AuditEntry{Action: action, Object: string(d.ID), Detail: "certificate " + string(c.Serial), After: snapshot(c)})
 }
 
-// certificatesOf returns all certificates of a device.
+// withDER returns the certificate with its bytes.
+func withDER(rd Reader, c trust.Certificate) (trust.Certificate, error) {
+	der, ok := rd.Get(tableDER, derKey(c))
+	if !ok {
+		return c, fmt.Errorf("bytes of certificate %s: %w", c.Serial, trust.ErrNotFound)
+	}
+	c.DER = der
+	return c, nil
+}
+
+// certificatesOf returns all certificates of a device, without their bytes.
 func (t *txn) certificatesOf(id trust.DeviceID) ([]trust.Certificate, error) {
 	return certificatesOf(t, id)
 }
@@ -215,6 +260,9 @@ func certificatesOf(rd Reader, id trust.DeviceID) ([]trust.Certificate, error) {
 	}
 	return out, nil
 }
+
+// derKey rises with every certificate, so that they are written one after the other.
+func derKey(c trust.Certificate) string { return seqKey(c.Revision) + "/" + string(c.Serial) }
 
 // certKey is the key of a certificate, in the store and as the ID of a Change.
 func certKey(issuer string, s trust.Serial) string { return issuer + "/" + string(s) }

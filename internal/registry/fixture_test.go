@@ -1,9 +1,12 @@
 package registry_test
 
 import (
+	"crypto/ed25519"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +38,7 @@ type world struct {
 	reg   *registry.Registry
 	store registry.Store
 	last  atomic.Uint64 // counts what must be unique
+	ca    ed25519.PrivateKey
 
 	mu sync.Mutex
 	at time.Time
@@ -44,7 +48,7 @@ func newWorld(t *testing.T) *world { return newWorldOn(t, registrytest.Store(t))
 
 func newWorldOn(t *testing.T, store registry.Store) *world {
 	t.Helper()
-	w := &world{T: t, store: store, at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	w := &world{T: t, store: store, ca: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	w.reg = registry.New(store, w.now, slog.New(slog.DiscardHandler))
 	for _, issuer := range []string{"contoso", "fabrikam"} {
 		for _, id := range []string{"root", "issuing"} {
@@ -103,14 +107,25 @@ func (w *world) challenge(id trust.DeviceID) string {
 	return secret
 }
 
-// signed is an enrolment of the device as a CA would have signed it.
+// signed is an enrolment of the device as a CA would have signed it, for a new key.
 func (w *world) signed(d trust.Device, evidence trust.Evidence) registry.Enrolment {
+	w.Helper()
+	key, _, err := ed25519.GenerateKey(nil)
+	w.must(err)
+	return w.signedFor(key, d, evidence)
+}
+
+// signedFor is an enrolment of the device for a key.
+func (w *world) signedFor(key ed25519.PublicKey, d trust.Device, evidence trust.Evidence) registry.Enrolment {
+	w.Helper()
 	n := w.last.Add(1)
+	der, err := x509.CreateCertificate(nil, &x509.Certificate{SerialNumber: new(big.Int).SetUint64(n)}, &x509.Certificate{}, key, w.ca)
+	w.must(err)
 	return registry.Enrolment{
 		Transaction: registry.Transaction{Issuer: d.Issuer, ID: fmt.Sprint("tx", n), MessageType: "PKCSReq"},
 		Certificate: trust.Certificate{Issuer: d.Issuer, CA: "issuing", Serial: trust.Serial(fmt.Sprintf("%08x", n)), Device: d.ID, Owner: d.Owner,
-			NotBefore: w.now().Add(-time.Minute), NotAfter: w.now().Add(365 * 24 * time.Hour), Fingerprint: fmt.Sprint("fp", n), Evidence: evidence, Status: trust.Good,
-			DER: []byte{0x30, 0}},
+			NotBefore: w.now().Add(-time.Minute), NotAfter: w.now().Add(365 * 24 * time.Hour), Fingerprint: fmt.Sprintf("%064x", n), Evidence: evidence, Status: trust.Good,
+			DER: der},
 	}
 }
 

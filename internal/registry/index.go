@@ -23,27 +23,18 @@ type Index struct {
 	rev      Revision
 	moved    chan struct{} // closed and replaced when rev moves
 	heard    time.Time     // when the store last answered
-	certs    map[string]CertFact
+	certs    map[certID]certRow
+	names    *names // replaced as a whole, or changed by who follows the store
 	devices  map[trust.DeviceID]trust.Device
 	owners   map[string]trust.Owner
 	cas      map[string]CA
 	profiles map[trust.ProfileKey]trust.MailProfile
 	profIDs  map[string]trust.ProfileKey
-	byClient map[string]map[string]bool         // EAS DeviceId -> profile ids
-	byDevice map[trust.DeviceID]map[string]bool // device -> profile ids
-	byEAS    map[string]map[trust.DeviceID]bool // EAS DeviceId as the MDM reports it -> devices
+	byClient map[string]set[string]         // EAS DeviceId -> profile ids
+	byDevice map[trust.DeviceID]set[string] // device -> profile ids
+	byEAS    map[string]set[trust.DeviceID] // EAS DeviceId as the MDM reports it -> devices
 	watchers map[int]func([]Change)
 	nextID   int
-}
-
-// CertFact is what the index keeps of a certificate: everything but its bytes.
-type CertFact struct {
-	Issuer, CA, Fingerprint, Owner string
-	Serial, Successor              trust.Serial
-	Device                         trust.DeviceID
-	Status                         trust.CertStatus
-	Reason                         trust.ReasonCode
-	NotAfter, ChangedAt, FirstUsed time.Time
 }
 
 // NewIndex reads the whole store once.
@@ -151,8 +142,16 @@ func (x *Index) fetchOne(rd Reader, c Change) (func(), error) {
 		o, err := get[trust.Owner](rd, tableOwners, c.ID)
 		return func() { x.owners[o.Mail] = o }, err
 	case KindCertificate:
-		cert, err := get[trust.Certificate](rd, tableCertificates, c.ID)
-		return func() { x.setCertificate(cert) }, err
+		raw, ok := rd.Get(tableCertificates, c.ID)
+		if !ok {
+			return nil, trust.ErrNotFound
+		}
+		f, p := fields{raw: raw}, packed{}
+		f.open()
+		if x.names.pack(&f, &p); f.bad {
+			return nil, errRecord
+		}
+		return func() { x.setCertificate(&p) }, nil
 	case KindCA:
 		ca, err := get[CA](rd, tableCAs, c.ID)
 		return func() { x.cas[c.ID] = ca }, err

@@ -2,8 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -12,70 +10,38 @@ import (
 
 // load reads everything in pages, so that no View is long, and then whatever changed meanwhile is applied by following from the first revision.
 func (x *Index) load(ctx context.Context) error {
-	fresh := &Index{store: x.store, now: x.now, log: x.log, certs: map[string]CertFact{}, devices: map[trust.DeviceID]trust.Device{},
+	fresh := &Index{store: x.store, now: x.now, log: x.log, names: newNames(), devices: map[trust.DeviceID]trust.Device{},
 		owners: map[string]trust.Owner{}, cas: map[string]CA{}, profiles: map[trust.ProfileKey]trust.MailProfile{}, profIDs: map[string]trust.ProfileKey{},
-		byClient: map[string]map[string]bool{}, byDevice: map[trust.DeviceID]map[string]bool{}, byEAS: map[string]map[trust.DeviceID]bool{}}
+		byClient: map[string]set[string]{}, byDevice: map[trust.DeviceID]set[string]{}, byEAS: map[string]set[trust.DeviceID]{}}
 	var start Revision
 	if err := x.store.View(ctx, func(rd Reader) error { start = rd.Revision(); return nil }); err != nil {
 		return err
 	}
-	steps := []struct {
-		t   Table
-		add func(value []byte) error
-	}{
-		{tableCAs, decodeInto(func(ca CA) { fresh.cas[ca.Issuer+"/"+ca.ID] = ca })},
-		{tableOwners, decodeInto(func(o trust.Owner) { fresh.owners[o.Mail] = o })},
-		{tableDevices, decodeInto(fresh.setDevice)},
-		{tableCertificates, decodeInto(fresh.setCertificate)},
-		{tableProfiles, decodeInto(fresh.setProfile)},
+	cas, err := listPaged(ctx, x.store, tableCAs, "", "", unlimited, func(CA) bool { return true })
+	for _, ca := range cas {
+		fresh.cas[ca.Issuer+"/"+ca.ID] = ca
 	}
-	for _, s := range steps {
-		if err := eachPage(ctx, x.store, s.t, s.add); err != nil {
-			return err
-		}
+	if err == nil {
+		err = loadTable(ctx, x.store, tableOwners, (*fields).owner, func(o *trust.Owner) { fresh.owners[o.Mail] = *o })
+	}
+	if err == nil {
+		err = loadTable(ctx, x.store, tableDevices, (*fields).device, func(d *trust.Device) { fresh.setDevice(*d) })
+	}
+	if err == nil {
+		err = fresh.loadCertificates(ctx)
+	}
+	if err == nil {
+		err = loadTable(ctx, x.store, tableProfiles, (*fields).profile, func(p *trust.MailProfile) { fresh.setProfile(*p) })
+	}
+	if err != nil {
+		return err
 	}
 	x.mu.Lock()
-	x.certs, x.devices, x.owners, x.cas = fresh.certs, fresh.devices, fresh.owners, fresh.cas
+	x.certs, x.names, x.devices, x.owners, x.cas = fresh.certs, fresh.names, fresh.devices, fresh.owners, fresh.cas
 	x.profiles, x.profIDs, x.byClient, x.byDevice, x.byEAS = fresh.profiles, fresh.profIDs, fresh.byClient, fresh.byDevice, fresh.byEAS
 	x.mu.Unlock()
 	x.advance(start, nil)
 	return x.follow(ctx)
-}
-
-func decodeInto[T any](add func(T)) func([]byte) error {
-	return func(b []byte) error {
-		var v T
-		if err := json.Unmarshal(b, &v); err != nil {
-			return err
-		}
-		add(v)
-		return nil
-	}
-}
-
-// eachPage calls add for every value of a table, a thousand to a View.
-func eachPage(ctx context.Context, s Store, t Table, add func([]byte) error) error {
-	after, more := "", true
-	for more {
-		var bad error
-		n := 0
-		err := s.View(ctx, func(rd Reader) error {
-			rd.Scan(t, "", after, func(key string, v []byte) bool {
-				after = key
-				n++
-				if err := add(v); err != nil {
-					bad = fmt.Errorf("decode %s %s: %w", t, key, err)
-				}
-				return bad == nil && n < 1000
-			})
-			return bad
-		})
-		if err != nil {
-			return err
-		}
-		more = n == 1000
-	}
-	return nil
 }
 
 func (x *Index) setDevice(d trust.Device) {
@@ -86,11 +52,6 @@ func (x *Index) setDevice(d trust.Device) {
 	if d.EASDeviceID != "" {
 		insert(x.byEAS, clientKey(d.EASDeviceID), d.ID)
 	}
-}
-
-func (x *Index) setCertificate(c trust.Certificate) {
-	x.certs[certKey(c.Issuer, c.Serial)] = CertFact{Issuer: c.Issuer, CA: c.CA, Fingerprint: c.Fingerprint, Owner: c.Owner, Serial: c.Serial, Successor: c.Successor,
-		Device: c.Device, Status: c.Status, Reason: c.Reason, NotAfter: c.NotAfter, ChangedAt: c.ChangedAt, FirstUsed: c.FirstUsed}
 }
 
 func (x *Index) setProfile(p trust.MailProfile) {
@@ -113,28 +74,6 @@ func (x *Index) dropProfile(id string) {
 	remove(x.byDevice, old.Device, id)
 	delete(x.profiles, key)
 	delete(x.profIDs, id)
-}
-
-func insert[K, V comparable](m map[K]map[V]bool, k K, v V) {
-	if m[k] == nil {
-		m[k] = map[V]bool{}
-	}
-	m[k][v] = true
-}
-
-func remove[K, V comparable](m map[K]map[V]bool, k K, v V) {
-	delete(m[k], v)
-	if len(m[k]) == 0 {
-		delete(m, k)
-	}
-}
-
-// Certificate returns what is known of a certificate.
-func (x *Index) Certificate(issuer string, s trust.Serial) (CertFact, bool) {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	c, ok := x.certs[certKey(issuer, s)]
-	return c, ok
 }
 
 // Device returns a device. Its labels must not be changed.
@@ -187,9 +126,9 @@ func (x *Index) ProfilesOfDevice(id trust.DeviceID) []trust.MailProfile {
 	return x.profilesLocked(x.byDevice[id])
 }
 
-func (x *Index) profilesLocked(ids map[string]bool) []trust.MailProfile {
-	out := make([]trust.MailProfile, 0, len(ids))
-	for id := range ids {
+func (x *Index) profilesLocked(ids set[string]) []trust.MailProfile {
+	out := make([]trust.MailProfile, 0, ids.size())
+	for id := range ids.all {
 		out = append(out, x.profiles[x.profIDs[id]])
 	}
 	slices.SortFunc(out, func(a, b trust.MailProfile) int { return strings.Compare(a.ID, b.ID) })
@@ -201,7 +140,7 @@ func (x *Index) DevicesByEAS(clientID string) []trust.Device {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	out := make([]trust.Device, 0, 1)
-	for id := range x.byEAS[clientKey(clientID)] {
+	for id := range x.byEAS[clientKey(clientID)].all {
 		out = append(out, x.devices[id])
 	}
 	slices.SortFunc(out, func(a, b trust.Device) int { return strings.Compare(string(a.ID), string(b.ID)) })

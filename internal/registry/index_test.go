@@ -2,10 +2,13 @@ package registry_test
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -305,5 +308,75 @@ func TestIndexLookups(t *testing.T) {
 	}
 	if _, ok := x.Certificate("fabrikam", c.Serial); ok {
 		t.Error("certificate of another issuer")
+	}
+}
+
+// Serial numbers and fingerprints of every octet come back from the index as they were; what is not in canonical form is not issued.
+func TestIndexSerials(t *testing.T) {
+	w := newWorld(t)
+	d := w.device("alice@contoso.com")
+	issue := func(serial, fingerprint string) error {
+		e := w.first(d, w.challenge(d.ID))
+		e.Certificate.Serial, e.Certificate.Fingerprint = trust.Serial(serial), fingerprint
+		_, err := w.commit(e)
+		return err
+	}
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	text := hex.EncodeToString(all)
+	x := w.index()
+	w.follow(x)
+	for i := 0; i < len(text); i += 64 {
+		serial, fingerprint := text[i+2:i+42], text[i:i+64]
+		w.must(issue(serial, fingerprint))
+		w.catchUp(x)
+		for _, x := range []*registry.Index{x, w.index()} {
+			if f, ok := x.Certificate("contoso", trust.Serial(serial)); !ok || f.Fingerprint != fingerprint || string(f.Serial) != serial {
+				t.Errorf("%s, %s: %+v", serial, fingerprint, f)
+			}
+		}
+	}
+	for _, bad := range [][2]string{{"", text[:64]}, {"0", text[:64]}, {"0G", text[:64]}, {"AB", text[:64]}, {text[:44], text[:64]}, {"ab", "ab"}, {"ab", strings.ToUpper(text[64*2 : 64*3])}} {
+		w.want(issue(bad[0], bad[1]), trust.ErrInvalid)
+		if _, ok := x.Certificate("contoso", trust.Serial(bad[0])); ok {
+			t.Errorf("the index has %q", bad[0])
+		}
+	}
+}
+
+// A DeviceId that many devices report is found for all of them.
+func TestIndexManyUnderOneDeviceId(t *testing.T) {
+	w := newWorld(t)
+	var ids []trust.DeviceID
+	for i := range 20 {
+		d, err := w.reg.AddDevice(t.Context(), officer, registry.NewDevice{Device: trust.Device{Issuer: "contoso", SerialNumber: fmt.Sprint(i), EASDeviceID: "same"},
+			Owner: trust.Owner{Mail: "alice@contoso.com"}})
+		w.must(err)
+		ids = append(ids, d.ID)
+	}
+	x := w.index()
+	got := x.DevicesByEAS("SAME")
+	slices.Sort(ids)
+	if !slices.EqualFunc(got, ids, func(d trust.Device, id trust.DeviceID) bool { return d.ID == id }) {
+		t.Errorf("%d of %d devices", len(got), len(ids))
+	}
+}
+
+// A set of many mail profiles shrinks as it grew.
+func TestIndexForgetsOfMany(t *testing.T) {
+	w := newWorld(t)
+	x := w.index()
+	w.follow(x)
+	for i := range 20 {
+		out, _ := w.observe(seen("client", fmt.Sprintf("u%d@contoso.com", i)))
+		defer func() {
+			w.must(w.reg.ForgetProfile(context.Background(), desk, out.ID))
+			w.catchUp(x)
+			if n := len(x.ProfilesOfClient("client")); n != i {
+				t.Errorf("%d profiles, want %d", n, i)
+			}
+		}()
 	}
 }

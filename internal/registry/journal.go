@@ -11,7 +11,16 @@ import (
 // the last FlushEvery of it.
 type Journal interface {
 	// Record takes a decision without blocking on the disk. Refusals and faults are kept and found by Decision at once, also before they are on disk.
-	// Under overload the oldest unwritten ones are dropped and counted by Dropped; plain allows are only counted (see AllowCount).
+	// Under overload the oldest unwritten ones are dropped, those of strangers first, and counted by Dropped; plain allows are only counted (see
+	// AllowCount).
+	//
+	// Strangers are sampled under attack, so that they can erase neither the evidence about known devices nor that of each other. A decision is a
+	// stranger's if it names neither a certificate nor a device and is not of the door "scep", where only who is authorised gets as far as a decision. A
+	// device without a certificate is only claimed: beyond 12 decisions a minute about one, further ones are a stranger's. Of strangers, up to 60
+	// decisions a minute from one network (Remote cut to /24 or /48) are kept and up to 600 a minute in all; beyond that one in 16 is, found at once by
+	// its reference like any other, and the others are only counted by Stats. Beyond the budget of its network, a decision is kept without its Input. The
+	// reference of one that was only counted is trust.ErrNotFound, although a phone may show it; a line in the log, at most one a minute, says how many
+	// those are. Strangers' decisions are kept apart, with limits of their own, and listed together with the others.
 	Record(d trust.Decision)
 	// Decision returns the decision with the reference, or trust.ErrNotFound.
 	Decision(ctx context.Context, reference string) (trust.Decision, error)
@@ -25,8 +34,18 @@ type Journal interface {
 	Receipts(ctx context.Context, object string, limit int) ([]Receipt, error)
 	// Dropped returns how many decisions were lost to overload since the start.
 	Dropped() uint64
+	// Stats returns what was not kept since the start.
+	Stats() JournalStats
 	// Close writes what is outstanding and releases the journal.
 	Close() error
+}
+
+// JournalStats counts, since the start, the decisions that cannot be looked up any more or never could, although they are not too old.
+type JournalStats struct {
+	Dropped          uint64 // lost to overload, as Journal.Dropped
+	Sampled          uint64 // only counted: of strangers under attack, and allows with reasons under overload
+	Evicted          uint64 // of known devices and certificates, removed from the disk for want of room: keep more, or find who floods with a good certificate
+	EvictedStrangers uint64 // of strangers, removed from the disk for want of room, as has to be expected under attack
 }
 
 // FlushEvery is the longest time that a recorded decision stays only in memory.

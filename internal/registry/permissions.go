@@ -9,6 +9,7 @@ import (
 // The actions that are authorised and audited.
 const (
 	ActDeviceAdd      = "device.add"
+	ActDeviceUpdate   = "device.update"
 	ActDeviceRetire   = "device.retire"
 	ActDeviceReassign = "device.reassign"
 	ActDeviceState    = "device.state"
@@ -16,10 +17,17 @@ const (
 	ActChallenge      = "challenge.create"
 	ActEnrol          = "certificate.enrol"
 	ActRenew          = "certificate.renew"
+	ActPend           = "certificate.pend"
+	ActApprove        = "certificate.approve"
+	ActReject         = "certificate.reject"
+	ActConfirm        = "certificate.confirm"
+	ActWithdraw       = "certificate.withdraw"
+	ActDeviceReport   = "device.report"
 	ActRevoke         = "certificate.revoke"
 	ActHold           = "certificate.hold"
 	ActRelease        = "certificate.release"
 	ActUsed           = "certificate.used"
+	ActSweep          = "registry.sweep"
 	ActProfileObserve = "profile.observe"
 	ActProfileLink    = "profile.link"
 	ActProfileForget  = "profile.forget"
@@ -35,18 +43,20 @@ const (
 func rights(p trust.Principal) []string {
 	switch p.Kind {
 	case "scep":
-		return []string{ActEnrol, ActRenew}
+		return []string{ActEnrol, ActRenew, ActPend, ActConfirm, ActWithdraw}
+	case "mdm":
+		return []string{ActDeviceReport, ActChallenge, ActRevoke}
 	case "edge":
 		return []string{ActProfileObserve, ActUsed}
 	case "publisher":
 		return []string{ActCRLCommit}
 	case "system":
-		return []string{ActCAPut, ActPublish}
+		return []string{ActCAPut, ActPublish, ActSweep}
 	}
 	switch p.Role {
 	case trust.PKIOfficer:
-		return []string{ActDeviceAdd, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActChallenge, ActRevoke, ActHold, ActRelease,
-			ActProfileLink, ActProfileForget, ActPublish}
+		return []string{ActDeviceAdd, ActDeviceUpdate, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
+			ActRelease, ActProfileLink, ActProfileForget, ActPublish}
 	case trust.HelpDesk:
 		return []string{ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget}
 	}
@@ -56,7 +66,11 @@ func rights(p trust.Principal) []string {
 // permitted reports whether p may do the action. Root may do what administrators do, and nothing that only a door does on its own evidence.
 func permitted(p trust.Principal, action string) bool {
 	if p.Role == trust.Root {
-		return !slices.Contains([]string{ActEnrol, ActRenew, ActCRLCommit, ActProfileObserve, ActUsed}, action)
+		switch action {
+		case ActEnrol, ActRenew, ActPend, ActConfirm, ActWithdraw, ActDeviceReport, ActCRLCommit, ActProfileObserve, ActUsed, ActSweep:
+			return false
+		}
+		return true
 	}
 	return slices.Contains(rights(p), action)
 }

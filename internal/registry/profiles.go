@@ -41,7 +41,7 @@ func (r *Registry) ObserveProfile(ctx context.Context, p trust.Principal, seen t
 				}
 			}
 		} else {
-			out.ID, out.FirstSeen, created = trust.NewID("mp"), seen.LastSeen, true
+			out.ID, out.FirstSeen, created = trust.NewIDAt("mp", t.now), seen.LastSeen, true
 			t.Put(tableProfileKeys, key, []byte(out.ID))
 			if err := t.audit(AuditEntry{Action: ActProfileObserve, Object: out.ID, After: snapshot(out)}); err != nil {
 				return err
@@ -116,12 +116,8 @@ type ProfileFilter struct {
 
 // Profiles lists mail profiles by id.
 func (r *Registry) Profiles(ctx context.Context, f ProfileFilter) (out []trust.MailProfile, err error) {
-	err = r.view(ctx, func(rd Reader) error {
-		out, err = list(rd, tableProfiles, "", f.After, pageLimit(f.Limit), func(p trust.MailProfile) bool {
-			return (f.Device == "" || p.Device == f.Device) && (f.User == "" || strings.EqualFold(p.User, f.User)) &&
-				(f.SeenBefore.IsZero() || p.LastSeen.Before(f.SeenBefore)) && (!f.Unconnected || p.Device == "")
-		})
-		return err
+	return listPaged(ctx, r.store, tableProfiles, "", f.After, pageLimit(f.Limit), func(p trust.MailProfile) bool {
+		return (f.Device == "" || p.Device == f.Device) && (f.User == "" || strings.EqualFold(p.User, f.User)) &&
+			(f.SeenBefore.IsZero() || p.LastSeen.Before(f.SeenBefore)) && (!f.Unconnected || p.Device == "")
 	})
-	return out, err
 }

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,14 +15,15 @@ import (
 // Registry is the only way to change state. Its methods authorise the principal, change the store in one transaction and write the audit entry in the
 // same transaction. They return errors that wrap trust.ErrNotFound, ErrConflict, ErrInvalid or ErrForbidden where one of these fits.
 type Registry struct {
-	store Store
-	now   func() time.Time
-	log   *slog.Logger
+	store   Store
+	now     func() time.Time
+	log     *slog.Logger
+	renewal RenewalRules
 }
 
 // New returns the rules over a store. now must not run backwards by more than the clock of the machine does.
 func New(store Store, now func() time.Time, log *slog.Logger) *Registry {
-	return &Registry{store: store, now: now, log: log}
+	return &Registry{store: store, now: now, log: log, renewal: RenewalRules{}.complete()}
 }
 
 // Store returns the store below, for followers of the revision.
@@ -32,22 +32,25 @@ func (r *Registry) Store() Store { return r.store }
 // txn is one change in progress: a Writer that remembers the first error of encoding, so that rules read as straight lines.
 type txn struct {
 	Writer
-	p   trust.Principal
-	now time.Time
+	p       trust.Principal
+	now     time.Time
+	renewal RenewalRules
 }
+
+func (r *Registry) txn(w Writer, p trust.Principal) *txn { return &txn{w, p, r.now(), r.renewal} }
 
 // update authorises p for the action and runs fn in one transaction. A refused principal is audited too.
 func (r *Registry) update(ctx context.Context, p trust.Principal, action, object string, fn func(*txn) error) (Revision, error) {
 	if !permitted(p, action) {
 		err := fmt.Errorf("%s %s: role %q may not do this: %w", action, object, p.Role, trust.ErrForbidden)
 		if _, aerr := r.store.Update(ctx, func(w Writer) error {
-			return (&txn{w, p, r.now()}).audit(AuditEntry{Action: action, Object: object, Outcome: Refused, Detail: "role may not do this"})
+			return r.txn(w, p).audit(AuditEntry{Action: action, Object: object, Outcome: Refused, Detail: "role may not do this"})
 		}); aerr != nil {
 			return 0, errors.Join(err, aerr)
 		}
 		return 0, err
 	}
-	rev, err := r.store.Update(ctx, func(w Writer) error { return fn(&txn{w, p, r.now()}) })
+	rev, err := r.store.Update(ctx, func(w Writer) error { return fn(r.txn(w, p)) })
 	if err != nil {
 		return 0, fmt.Errorf("%s %s: %w", action, object, err)
 	}
@@ -61,7 +64,7 @@ func (r *Registry) view(ctx context.Context, fn func(Reader) error) error {
 
 // put encodes v into the table.
 func put(w Writer, t Table, key string, v any) error {
-	b, err := json.Marshal(v)
+	b, err := encode(v)
 	if err != nil {
 		return fmt.Errorf("encode %s %s: %w", t, key, err)
 	}
@@ -76,7 +79,7 @@ func get[T any](r Reader, t Table, key string) (T, error) {
 	if !ok {
 		return v, fmt.Errorf("%s %q: %w", strings.TrimSuffix(string(t), "s"), key, trust.ErrNotFound)
 	}
-	if err := json.Unmarshal(b, &v); err != nil {
+	if err := decode(b, &v); err != nil {
 		return v, fmt.Errorf("decode %s %s: %w", t, key, err)
 	}
 	return v, nil
@@ -88,7 +91,7 @@ func list[T any](r Reader, t Table, prefix, after string, limit int, keep func(T
 	var bad error
 	r.Scan(t, prefix, after, func(key string, value []byte) bool {
 		var v T
-		if err := json.Unmarshal(value, &v); err != nil {
+		if err := decode(value, &v); err != nil {
 			bad = fmt.Errorf("decode %s %s: %w", t, key, err)
 			return false
 		}

@@ -15,6 +15,8 @@ const (
 	tableDevices      Table = "devices"
 	tableOwners       Table = "owners"
 	tableCertificates Table = "certificates" // issuer/serial
+	tableDER          Table = "der"          // revision/serial: the bytes of certificates
+	tableSuperseded   Table = "superseded"   // when/issuer/serial: what will be revoked
 	tableRevocations  Table = "revocations"  // issuer/ca/revision/serial: history from which CRLs are made
 	tableStatus       Table = "status"       // issuer/ca/serial: what a complete CRL lists
 	tableProfiles     Table = "profiles"
@@ -24,6 +26,8 @@ const (
 	tableCAs          Table = "cas"
 	tableCRLs         Table = "crls"
 	tableRequests     Table = "requests" // stored requests to another door, such as "publish now"
+	tablePending      Table = "pending"  // SCEP requests that wait for an administrator, and their indexes: see pending.go
+	tableConfirm      Table = "confirm"  // issuer/serial: certificates of which a validator has to be told
 	tableTokens       Table = "tokens"
 	tableAudit        Table = "audit" // by revision
 	tableByDevice     Table = "by_device"
@@ -32,9 +36,12 @@ const (
 
 // Tables lists every table of the registry, for backends to create.
 func Tables() []Table {
-	return []Table{tableDevices, tableOwners, tableCertificates, tableRevocations, tableStatus, tableProfiles, tableProfileKeys, tableChallenges,
-		tableTransactions, tableCAs, tableCRLs, tableRequests, tableTokens, tableAudit, tableByDevice, tableMeta}
+	return []Table{tableDevices, tableOwners, tableCertificates, tableDER, tableSuperseded, tableRevocations, tableStatus, tableProfiles, tableProfileKeys, tableChallenges,
+		tableTransactions, tableCAs, tableCRLs, tableRequests, tablePending, tableConfirm, tableTokens, tableAudit, tableByDevice, tableMeta}
 }
+
+// Appended lists the tables whose keys only rise: a backend may pack them tightly.
+func Appended() []Table { return []Table{tableAudit, tableDER} }
 
 // Revision counts the commits of state. It starts at 0 for an empty store and rises by one with every commit that changed something.
 type Revision uint64
@@ -60,6 +67,7 @@ const (
 	KindCRL         Kind = "crl"
 	KindToken       Kind = "token"
 	KindChallenge   Kind = "challenge"
+	KindPending     Kind = "pending"
 )
 
 // Store keeps the registry's state.

@@ -15,7 +15,7 @@ import (
 	"postern/internal/registry"
 )
 
-// authority publishes the CRLs of one CA.
+// authority publishes the CRLs of one CA, or the one that was imported of a CA that signs elsewhere.
 type authority struct {
 	issuer   *ca.Issuer
 	name, id string // of the issuer and of the CA
@@ -25,6 +25,7 @@ type authority struct {
 	log      *slog.Logger
 	schedule Schedule
 	files    files
+	imported bool // the CA's key is not here: see imported.go
 
 	served atomic.Pointer[pair]
 	status status
@@ -37,6 +38,10 @@ type authority struct {
 
 // prime loads what was published and publishes what is missing or due. An error means that there is no valid pair.
 func (a *authority) prime(ctx context.Context) error {
+	if a.imported {
+		a.take(ctx)
+		return nil
+	}
 	a.mu.Lock()
 	err := a.load(ctx)
 	a.mu.Unlock()

@@ -53,13 +53,14 @@ type handler struct {
 //	POST       /ocsp/{issuer}
 //
 // Do not put an http.ServeMux in front of it: that redirects paths with two slashes in a row, which base64 has. Where the issuer's URL has a path of its
-// own, strip it first (http.StripPrefix). A query is ignored.
+// own, strip it first (http.StripPrefix). A query is ignored. A CA that does not sign here has no delta, and one of another PKI no CRL.
 func (p *Publisher) Handler() (http.Handler, error) {
 	h := &handler{p: p, documents: map[string]func() (document, bool){}, ocsp: map[string]*responder{}}
 	for _, a := range p.authorities {
 		h.documents[a.name+"/"+a.id+".crl"] = func() (document, bool) { return a.crl(registry.Base) }
-		h.documents[a.name+"/"+a.id+"-delta.crl"] = func() (document, bool) { return a.crl(registry.Delta) }
-		h.fixed(a.name+"/"+a.id+".cer", a.cert.Raw, typeCertificate)
+		if !a.imported {
+			h.documents[a.name+"/"+a.id+"-delta.crl"] = func() (document, bool) { return a.crl(registry.Delta) }
+		}
 	}
 	for _, issuer := range p.cfg.Issuers {
 		id := issuer.Spec().ID
@@ -68,6 +69,9 @@ func (p *Publisher) Handler() (http.Handler, error) {
 			return nil, fmt.Errorf("distribution point of %s: %w", id, err)
 		}
 		h.fixed(id+"/chain.p7b", chain, typeBundle)
+		for _, c := range issuer.Certificates() {
+			h.fixed(id+"/"+c.ID+".cer", c.Cert.Raw, typeCertificate)
+		}
 		h.ocsp[id] = p.responder(issuer)
 	}
 	return h, nil

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"math/big"
@@ -54,7 +55,15 @@ func (l *lab) now() time.Time { return time.Now().Add(time.Duration(l.skew.Load(
 // newLab makes everything but the publisher.
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	l := newBareLab(t)
+	return newLabOf(t, inMemory)
+}
+
+// inMemory is an issuer that no rotation changes.
+func inMemory(l *lab) *ca.Issuer { return catest.New(l.t, catest.WithClock(l.now)) }
+
+func newLabOf(t testing.TB, issuer func(*lab) *ca.Issuer) *lab {
+	t.Helper()
+	l := newBareLabOf(t, issuer)
 	l.journal = registrytest.Journal(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -66,8 +75,13 @@ func newLab(t testing.TB) *lab {
 // newBareLab makes a lab without journal, and with an index that follows nothing: both would look at the clock very often in weeks of simulated time.
 func newBareLab(t testing.TB) *lab {
 	t.Helper()
+	return newBareLabOf(t, inMemory)
+}
+
+func newBareLabOf(t testing.TB, issuer func(*lab) *ca.Issuer) *lab {
+	t.Helper()
 	l := &lab{t: t, dir: t.TempDir(), config: func(*revocation.Config) {}, stop: func() {}}
-	l.issuer = catest.New(t, catest.WithClock(l.now))
+	l.issuer = issuer(l)
 	l.open(registrytest.Store(t))
 	var err error
 	l.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -80,14 +94,20 @@ func newBareLab(t testing.TB) *lab {
 func (l *lab) open(store registry.Store) {
 	l.t.Helper()
 	l.store, l.reg = store, registry.New(store, l.now, slog.New(slog.DiscardHandler))
+	l.register()
+	var err error
+	l.index, err = registry.NewIndex(l.t.Context(), store, l.now, slog.New(slog.DiscardHandler))
+	l.must(err)
+}
+
+// register makes the CAs of the issuer known, as a start of the process does.
+func (l *lab) register() {
+	l.t.Helper()
 	spec := l.issuer.Spec()
 	for _, c := range l.issuer.Certificates() {
 		l.must(l.reg.PutCA(l.t.Context(), trust.Principal{Kind: "system", Name: "test"},
 			registry.CA{Issuer: spec.ID, ID: c.ID, Organization: spec.Organization, Domains: spec.Domains, URL: spec.URL, DER: c.Cert.Raw}))
 	}
-	var err error
-	l.index, err = registry.NewIndex(l.t.Context(), store, l.now, slog.New(slog.DiscardHandler))
-	l.must(err)
 }
 
 func (l *lab) must(err error) {
@@ -132,14 +152,22 @@ func (l *lab) run(p *revocation.Publisher) (stop func()) {
 	return stop
 }
 
-// record stores a certificate that nobody has signed, valid for that long.
+// record stores a certificate that nobody has signed, valid for that long, of a device of its own: no other changes with it.
 func (l *lab) record(life time.Duration) trust.Serial {
 	l.t.Helper()
 	raw := make([]byte, 16)
 	_, _ = rand.Read(raw)
 	raw[0] = raw[0]&0x3f | 0x40
-	c := trust.Certificate{Issuer: "contoso", CA: ca.IssuingCA, Serial: trust.SerialOf(new(big.Int).SetBytes(raw)), NotBefore: l.now(), NotAfter: l.now().Add(life)}
-	return l.commit(l.device, c)
+	c := trust.Certificate{Issuer: "contoso", CA: ca.IssuingCA, Serial: trust.SerialOf(new(big.Int).SetBytes(raw)), NotBefore: l.now(), NotAfter: l.now().Add(life),
+		Fingerprint: rand256()}
+	return l.commit(l.newDevice(), c)
+}
+
+// rand256 is the fingerprint of nothing.
+func rand256() string {
+	raw := make([]byte, sha256.Size)
+	_, _ = rand.Read(raw)
+	return hex.EncodeToString(raw)
 }
 
 // leaf issues a certificate to a device of its own.

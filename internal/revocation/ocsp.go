@@ -31,18 +31,14 @@ const (
 type responder struct {
 	p      *Publisher
 	issuer *ca.Issuer
-	own    map[string]map[trust.Serial]bool // CA id -> certificates of the issuer's own keys, which are not in the registry
+	own    map[string]map[trust.Serial]bool // CA id -> what it has signed of Config.Own
 }
 
 func (p *Publisher) responder(issuer *ca.Issuer) *responder {
 	r := &responder{p: p, issuer: issuer, own: map[string]map[trust.Serial]bool{}}
-	certs := append([]*x509.Certificate{issuer.RACertificate()}, p.cfg.Own...)
 	for _, c := range issuer.Certificates() {
 		r.own[c.ID] = map[trust.Serial]bool{}
-		certs = append(certs, c.Cert)
-	}
-	for _, c := range issuer.Certificates() {
-		for _, own := range certs {
+		for _, own := range p.cfg.Own {
 			if own.CheckSignatureFrom(c.Cert) == nil {
 				r.own[c.ID][trust.SerialOf(own.SerialNumber)] = true
 			}
@@ -154,7 +150,7 @@ func (o *responder) sign(ctx context.Context, id string, req *ca.OCSPRequest) (d
 
 // look fills in the status of one certificate of the CA. A superseded one is good here: its time runs out at the edge, not in the PKI.
 func (o *responder) look(a *ca.OCSPAnswer, id string, s trust.Serial) {
-	if o.own[id][s] {
+	if o.own[id][s] || o.issuer.Own(id, s.Int()) {
 		a.Status = ca.OCSPGood
 		if e, ok := o.published(id, s); ok {
 			a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, e.RevocationTime, trust.Unspecified

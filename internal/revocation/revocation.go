@@ -61,7 +61,8 @@ type Publisher struct {
 	authorities []*authority
 }
 
-// NewPublisher checks the configuration; it reads and writes nothing.
+// NewPublisher checks the configuration; it reads and writes nothing. It publishes for the CAs that the issuers have now, in force, next or retired: a rotation
+// is taken up by the next publisher. Of a CA whose key is not here the CRL that was imported is served, without a delta, or nothing if it is another PKI's.
 func NewPublisher(cfg Config) (*Publisher, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("revocation: %w", err)
@@ -70,8 +71,14 @@ func NewPublisher(cfg Config) (*Publisher, error) {
 	for _, issuer := range cfg.Issuers {
 		spec := issuer.Spec()
 		for _, c := range issuer.Certificates() {
+			online := issuer.Online(c.ID)
+			if !online {
+				if _, err := issuer.StoredCRL(c.ID); errors.Is(err, trust.ErrNotFound) {
+					continue // of another PKI, which publishes it itself
+				}
+			}
 			p.authorities = append(p.authorities, &authority{
-				issuer: issuer, name: spec.ID, id: c.ID, cert: c.Cert, registry: cfg.Registry, now: cfg.Now, schedule: cfg.Schedule,
+				issuer: issuer, name: spec.ID, id: c.ID, cert: c.Cert, registry: cfg.Registry, now: cfg.Now, schedule: cfg.Schedule, imported: !online,
 				log:   cfg.Log.With("issuer", spec.ID, "ca", c.ID),
 				files: files{dir: filepath.Join(cfg.Dir, "crl", spec.ID), ca: c.ID},
 			})
@@ -113,7 +120,8 @@ func (c *Config) complete() error {
 }
 
 // Prime loads what was published before and publishes what is missing or out of date, so that every CA has a valid pair before a listener opens. It takes up
-// to two seconds per CA, all at once. It fails only if some CA is left without a valid pair; CRLs that are merely due and cannot be signed are left to Run.
+// to two seconds per CA, all at once. It fails only if some CA that signs here is left without a valid pair; CRLs that are merely due and cannot be signed are
+// left to Run.
 func (p *Publisher) Prime(ctx context.Context) error {
 	return p.each(func(a *authority) error {
 		if err := a.prime(ctx); err != nil {
@@ -142,7 +150,7 @@ func (p *Publisher) each(fn func(*authority) error) error {
 // finish ends a stored request once every CA of its issuer has carried it out.
 func (p *Publisher) finish(ctx context.Context, r registry.PublishRequest) error {
 	for _, a := range p.authorities {
-		if a.name == r.Issuer && !a.status.carriedOut(r.At) {
+		if a.name == r.Issuer && !a.imported && !a.status.carriedOut(r.At) {
 			return nil
 		}
 	}

@@ -17,6 +17,9 @@ const (
 
 // run publishes until ctx ends or the registry is closed.
 func (a *authority) run(ctx context.Context, finish func(context.Context, registry.PublishRequest) error) error {
+	if a.imported {
+		return a.follow(ctx)
+	}
 	retry := firstRetry
 	for ctx.Err() == nil {
 		began := time.Now()

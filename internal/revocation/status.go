@@ -25,7 +25,7 @@ type CAStatus struct {
 	Base    CRLStatus         `json:"base"`
 	Delta   CRLStatus         `json:"delta"`
 	Covers  registry.Revision `json:"covers"`           // every change up to this revision is served
-	Valid   bool              `json:"valid"`            // base and delta are both there and not expired
+	Valid   bool              `json:"valid"`            // base and delta are both there and not expired; of an imported CRL, there is no delta
 	Error   string            `json:"error,omitempty"`  // why the last publication failed; empty once one has succeeded
 	Failing time.Time         `json:"failing,omitzero"` // since when
 	Pending time.Time         `json:"pending,omitzero"` // since when a publication is due that has not happened; zero for none
@@ -37,7 +37,7 @@ func (p *Publisher) Status() []CAStatus {
 	for _, a := range p.authorities {
 		s := CAStatus{Issuer: a.name, CA: a.id}
 		if served := a.served.Load(); served != nil {
-			s.Base, s.Covers, s.Valid = served.base.status(), served.covers(), served.valid(a.now())
+			s.Base, s.Covers, s.Valid = served.base.status(), served.covers(), served.valid(a.now()) || a.imported && !a.now().After(served.base.record.NextUpdate)
 			if served.delta != nil {
 				s.Delta = served.delta.status()
 			}

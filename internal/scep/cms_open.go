@@ -21,7 +21,8 @@ const maxRecipients = 16
 
 // Open decrypts the envelope with the recipient's RSA key and reads what is in
 // it into the Request: a CSR, or for CertPoll, GetCert and GetCRL the names of a
-// certificate. legacy admits SHA-1 signatures, DES and triple DES, which are otherwise
+// certificate, of the CA that has certified the recipient or of one of cas, its other
+// generations. legacy admits SHA-1 signatures, DES and triple DES, which are otherwise
 // badAlg. The error is a *Failure; its cause is ErrNotRecipient if another
 // key may be tried.
 //
@@ -30,7 +31,7 @@ const maxRecipients = 16
 // bad padding from bad content reads the challengePassword out to him. So there is one
 // failure, the same to the last letter, for everything that depends on the key:
 // until the CSR's own signature is verified, or the issuer named is ours.
-func (r *Request) Open(cert *x509.Certificate, key crypto.Decrypter, legacy bool) error {
+func (r *Request) Open(cert *x509.Certificate, key crypto.Decrypter, legacy bool, cas ...*x509.Certificate) error {
 	if r.SignatureWeak && !legacy {
 		return fail(BadAlg, nil, "a SHA-1 signature is refused, use SHA-256")
 	}
@@ -67,7 +68,7 @@ func (r *Request) Open(cert *x509.Certificate, key crypto.Decrypter, legacy bool
 	if err != nil {
 		return unreadable(errors.Join(keyErr, err))
 	}
-	return r.readContent(content, cert)
+	return r.readContent(content, append([]*x509.Certificate{cert}, cas...))
 }
 
 // unreadable is the one failure for all that depends on the key.

@@ -8,17 +8,19 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"postern/internal/ca"
 	"postern/internal/policy"
 	"postern/internal/registry"
+	"postern/internal/trust"
 )
 
-// Config is what the door needs. All fields but Legacy are required.
+// Config is what the door needs. Legacy, Validators, CRL, NextCA and Limits may be left out; everything else is required.
 type Config struct {
 	Issuers  []*ca.Issuer
 	Legacy   map[string]bool // issuers that accept DES, 3DES and SHA-1
@@ -27,44 +29,88 @@ type Config struct {
 	Journal  registry.Journal
 	Now      func() time.Time
 	Log      *slog.Logger
+
+	Validators map[string][]Validator                         // by issuer: who is asked, in this order, about challenges that are not ours
+	CRL        func(issuer, ca string) (der []byte, ok bool)  // the base CRL that is published, for GetCRL
+	NextCA     func(issuer string) (next []*x509.Certificate) // what GetCACert will answer after a rollover that is prepared; nil if none is
+	Limits     Limits
 }
 
 // Door answers SCEP over HTTP for every issuer (RFC 8894, section 4).
 type Door struct {
 	cfg     Config
 	issuers map[string]*issuer
-	audits  *bucket // of refusals of strangers
+	limits  Limits
+	slots   *slots
+	from    *buckets[netip.Prefix]
+	devices *buckets[trust.DeviceID]
+	audits  *buckets[string] // of refusals of strangers
 }
 
 // issuer is one issuer at the door.
 type issuer struct {
 	*ca.Issuer
-	id        string
-	legacy    bool
+	id     string
+	legacy bool
+	ras    []recipient // the one in force first
+	cas    []*x509.Certificate
+	caCert []byte // the answer to GetCACert
+}
+
+// recipient is a registration authority to which a client may have encrypted, and which then signs the reply: that client trusts no other.
+type recipient struct {
+	ca.RA
 	responder *Responder
-	caCert    []byte // the answer to GetCACert
 }
 
 // New makes the door.
 func New(cfg Config) (*Door, error) {
-	d := &Door{cfg: cfg, issuers: map[string]*issuer{}, audits: &bucket{}}
+	l := cfg.Limits.complete()
+	d := &Door{cfg: cfg, issuers: map[string]*issuer{}, limits: l, slots: newSlots(l.Workers), from: newBuckets[netip.Prefix](l.Address),
+		devices: newBuckets[trust.DeviceID](l.Device), audits: newBuckets[string](Rate{auditBurst, auditPerSecond})}
 	for _, i := range cfg.Issuers {
-		r, err := NewResponder(i.RACertificate(), i.RAKey(), i.Chain()[0])
-		if err != nil {
-			return nil, fmt.Errorf("issuer %s: %w", i.Spec().ID, err)
+		is := &issuer{Issuer: i, id: i.Spec().ID, legacy: cfg.Legacy[i.Spec().ID]}
+		if err := is.prepare(); err != nil {
+			return nil, fmt.Errorf("issuer %s: %w", is.id, err)
 		}
-		// The RA first: a client that takes the first certificate as the one to encrypt to then takes the right one.
-		chain := []*x509.Certificate{i.RACertificate()}
-		for _, c := range i.Certificates() {
-			chain = append(chain, c.Cert)
-		}
-		answer, err := CertsOnly(chain...)
-		if err != nil {
-			return nil, fmt.Errorf("issuer %s: %w", i.Spec().ID, err)
-		}
-		d.issuers[i.Spec().ID] = &issuer{Issuer: i, id: i.Spec().ID, legacy: cfg.Legacy[i.Spec().ID], responder: r, caCert: answer}
+		d.issuers[is.id] = is
 	}
 	return d, nil
+}
+
+// prepare makes the responders and the answer to GetCACert.
+func (is *issuer) prepare() error {
+	for _, c := range is.Certificates() {
+		is.cas = append(is.cas, c.Cert)
+	}
+	for _, ra := range is.RAs() {
+		var above []*x509.Certificate
+		for _, c := range is.cas {
+			if ra.Cert.CheckSignatureFrom(c) == nil {
+				above = append(above, c)
+			}
+		}
+		r, err := NewResponder(ra.Cert, ra.Key, above...)
+		if err != nil {
+			return err
+		}
+		is.ras = append(is.ras, recipient{ra, r})
+	}
+	// The RA first: a client that takes the first certificate as the one to encrypt to then takes the right one.
+	var err error
+	is.caCert, err = CertsOnly(append([]*x509.Certificate{is.ras[0].Cert}, is.Chain()...)...)
+	return err
+}
+
+// open decrypts a request with the key for which it was encrypted, and returns the responder of that key; of the key in force if there is none.
+func (is *issuer) open(req *Request) (*Responder, error) {
+	var err error
+	for _, ra := range is.ras {
+		if err = req.Open(ra.Cert, ra.Key, is.legacy, is.cas...); !errors.Is(err, ErrNotRecipient) {
+			return ra.responder, err
+		}
+	}
+	return is.ras[0].responder, err
 }
 
 // ServeHTTP answers /scep/{issuer} and whatever a client puts behind it (RFC 8894, section 4.1: the path below is the client's affair).
@@ -80,6 +126,10 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		text(w, http.StatusMethodNotAllowed, "SCEP uses GET and POST")
 		return
 	}
+	if wait, ok := d.admit(r); !ok {
+		later(w, http.StatusTooManyRequests, wait, "too many requests from this address")
+		return
+	}
 	// A GET carries the whole message in its query, a third larger for base64 and up to three times that for escapes.
 	if len(r.URL.RawQuery) > 4*MaxMessage {
 		text(w, http.StatusRequestURITooLong, "the request is too large")
@@ -90,28 +140,77 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		text(w, http.StatusBadRequest, "the query cannot be read")
 		return
 	}
+	d.serve(w, r, is, query)
+}
+
+// admit takes the requester's address from the connection alone: what a header claims would let anybody be anybody.
+func (d *Door) admit(r *http.Request) (time.Duration, bool) {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil { // no address: they share a limit
+		return d.from.take(netip.Prefix{}, d.cfg.Now())
+	}
+	if a := from.Addr().Unmap(); !d.limits.exempt(a) {
+		return d.from.take(addressKey(a), d.cfg.Now())
+	}
+	return 0, true
+}
+
+// serve carries out one operation (RFC 8894, section 4.1).
+func (d *Door) serve(w http.ResponseWriter, r *http.Request, is *issuer, query url.Values) {
 	switch op := query.Get("operation"); op {
 	case "GetCACaps":
-		reply(w, "text/plain", []byte(strings.Join(is.capabilities(), "\n")))
+		reply(w, "text/plain", []byte(strings.Join(d.capabilities(is), "\n")))
 	case "GetCACert":
 		reply(w, "application/x-x509-ca-ra-cert", is.caCert)
-	case "PKIOperation":
-		message, status, err := readMessage(w, r, query)
-		if err != nil {
-			text(w, status, err.Error())
+	case "GetNextCACert", "PKIOperation":
+		var message []byte
+		if op == "PKIOperation" {
+			var status int
+			var err error
+			if message, status, err = readMessage(w, r, query); err != nil {
+				text(w, status, err.Error())
+				return
+			}
+		}
+		if !d.slots.enter(r.Context()) {
+			later(w, http.StatusServiceUnavailable, maxQueueTime, "too much to do: try again later")
 			return
 		}
-		d.operate(w, r, is, message)
+		defer d.slots.leave()
+		if op == "PKIOperation" {
+			d.operate(w, r, is, message)
+		} else {
+			d.nextCA(w, r, is)
+		}
 	default:
-		text(w, http.StatusBadRequest, "operation is not GetCACaps, GetCACert or PKIOperation")
+		text(w, http.StatusBadRequest, "operation is not GetCACaps, GetCACert, GetNextCACert or PKIOperation")
 	}
 }
 
+// nextCA answers GetNextCACert (RFC 8894, section 4.7).
+func (d *Door) nextCA(w http.ResponseWriter, r *http.Request, is *issuer) {
+	next := d.next(is)
+	if len(next) == 0 {
+		text(w, http.StatusNotFound, "no other CA certificates are prepared")
+		return
+	}
+	out, err := is.ras[0].responder.Next(next...)
+	if err != nil {
+		d.cfg.Log.ErrorContext(r.Context(), "next CA certificates cannot be signed", "issuer", is.id, "error", err)
+		later(w, http.StatusServiceUnavailable, time.Minute, "try again later")
+		return
+	}
+	reply(w, "application/x-x509-next-ca-cert", out)
+}
+
 // capabilities is the answer to GetCACaps (RFC 8894, section 3.5.2). SHA-384 is not in the RFC's list: strongSwan 5.9 uses AES only if it is there.
-func (is *issuer) capabilities() []string {
+func (d *Door) capabilities(is *issuer) []string {
 	caps := []string{"SCEPStandard", "AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-384", "SHA-512"}
 	if is.legacy {
 		caps = append(caps, "SHA-1", "DES3")
+	}
+	if len(d.next(is)) > 0 {
+		caps = append(caps, "GetNextCACert")
 	}
 	return caps
 }
@@ -140,9 +239,10 @@ func readMessage(w http.ResponseWriter, r *http.Request, query url.Values) ([]by
 func (d *Door) operate(w http.ResponseWriter, r *http.Request, is *issuer, message []byte) {
 	ctx := r.Context()
 	log := d.cfg.Log.With("issuer", is.id, "remote", host(r.RemoteAddr))
+	responder := is.ras[0].responder
 	req, err := ParseRequest(message)
 	if err == nil {
-		err = req.Open(is.RACertificate(), is.RAKey(), is.legacy)
+		responder, err = is.open(req)
 	}
 	if req == nil {
 		// By what it has read so far, not by the error's cause: what an envelope holds must not show in the kind of answer.
@@ -153,21 +253,26 @@ func (d *Door) operate(w http.ResponseWriter, r *http.Request, is *issuer, messa
 	if err == nil {
 		log = log.With("scep", req)
 		var out []byte
-		if out, err = d.answer(ctx, is, req, host(r.RemoteAddr)); err == nil {
+		if out, err = d.answer(ctx, is, responder, req, host(r.RemoteAddr)); err == nil {
 			log.InfoContext(ctx, "SCEP request answered")
 			reply(w, "application/x-pki-message", out)
 			return
 		}
 	}
 	var f *Failure
-	if !errors.As(err, &f) {
+	var many *tooMany
+	switch {
+	case errors.As(err, &many):
+		log.WarnContext(ctx, "SCEP request put off", "error", err)
+		later(w, http.StatusTooManyRequests, many.wait, "too many requests of this device")
+		return
+	case !errors.As(err, &f):
 		log.ErrorContext(ctx, "SCEP request failed", "error", err)
-		w.Header().Set("Retry-After", "60")
-		text(w, http.StatusServiceUnavailable, "try again later")
+		later(w, http.StatusServiceUnavailable, time.Minute, "try again later")
 		return
 	}
 	log.WarnContext(ctx, "SCEP request refused", "failInfo", f.Info.String(), "error", f)
-	out, err := is.responder.Fail(req, f.Info, f.Text)
+	out, err := responder.Fail(req, f.Info, f.Text)
 	if err != nil {
 		log.ErrorContext(ctx, "SCEP refusal cannot be signed", "error", err)
 		text(w, http.StatusServiceUnavailable, "try again later")
@@ -176,19 +281,39 @@ func (d *Door) operate(w http.ResponseWriter, r *http.Request, is *issuer, messa
 	reply(w, "application/x-pki-message", out)
 }
 
-// answer carries out a request that could be read. Its error is a *Failure, or a fault for which the client may try again.
-func (d *Door) answer(ctx context.Context, is *issuer, req *Request, remote string) ([]byte, error) {
+// answer carries out a request that could be read. Its error is a *Failure, a *tooMany, or a fault for which the client may try again.
+func (d *Door) answer(ctx context.Context, is *issuer, responder *Responder, req *Request, remote string) (out []byte, err error) {
+	var cert *x509.Certificate
 	switch req.MessageType {
 	case PKCSReq, RenewalReq:
-		cert, err := d.enrol(ctx, is, req, remote)
-		if err != nil {
-			return nil, err
-		}
-		return is.responder.Success(req, cert, nil)
+		cert, err = d.enrol(ctx, is, req, remote)
 	case CertPoll:
-		return nil, fail(BadCertID, nil, "no request is pending under this transactionID")
+		cert, err = d.poll(ctx, is, req, remote)
+	case GetCert:
+		cert, err = d.getCert(ctx, is, req)
+	case GetCRL:
+		return d.getCRL(is, responder, req)
+	default:
+		return nil, fail(BadRequest, nil, "%s is not supported", req.MessageType)
 	}
-	return nil, fail(BadRequest, nil, "%s is not supported: certificates and CRLs are at the addresses in the certificate", req.MessageType)
+	if errors.Is(err, errPending) {
+		return responder.Pending(req)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return responder.Success(req, cert, nil)
+}
+
+// tooMany: the device has to wait.
+type tooMany struct{ wait time.Duration }
+
+func (t *tooMany) Error() string { return "too many requests of this device" }
+
+// later is an answer for now.
+func later(w http.ResponseWriter, status int, wait time.Duration, message string) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+	text(w, status, message)
 }
 
 func reply(w http.ResponseWriter, contentType string, body []byte) {
@@ -217,24 +342,3 @@ const (
 	auditBurst     = 500
 	auditPerSecond = 20
 )
-
-// bucket is a token bucket; the zero value is full.
-type bucket struct {
-	mu    sync.Mutex
-	spent float64
-	last  time.Time
-}
-
-func (b *bucket) take(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if d := now.Sub(b.last).Seconds(); d > 0 {
-		b.spent = max(0, b.spent-d*auditPerSecond)
-		b.last = now
-	}
-	if b.spent >= auditBurst {
-		return false
-	}
-	b.spent++
-	return true
-}

@@ -1,7 +1,6 @@
 package scep
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -20,43 +19,90 @@ import (
 	"postern/internal/trust"
 )
 
-// applicant is who asks for a certificate, once that is proved: by a challenge, or by the certificate that renews.
+// applicant is who asks for a certificate, once that is proved: by a challenge, by a validator, or by the certificate that renews.
 type applicant struct {
-	device   trust.Device
-	owner    trust.Owner
-	evidence trust.Evidence
-	secret   string             // of the challenge
-	renews   *trust.Certificate // nil for a first enrolment
+	device     trust.Device
+	owner      trust.Owner
+	evidence   trust.Evidence
+	secret     string             // of the challenge
+	renews     *trust.Certificate // nil for a first enrolment
+	earlier    *trust.Certificate // what the same renewal got before
+	validator  Validator          // nil unless it approved the request
+	submission trust.Submission   // what the validator was asked
+}
+
+// owed is what the validator has to be told of the certificate.
+func (a *applicant) owed() *registry.Confirmation {
+	return &registry.Confirmation{Submission: a.submission, Validator: a.evidence.Validator}
 }
 
 // enrol issues a certificate, or returns the one that the same request got before. Names come from the registry, never from the CSR.
 func (d *Door) enrol(ctx context.Context, is *issuer, req *Request, remote string) (*x509.Certificate, error) {
 	tx := registry.Transaction{Issuer: is.id, ID: req.TransactionID, MessageType: req.MessageType.String(),
 		Signer: sha256.Sum256(req.Signer.Raw), CSR: sha256.Sum256(req.CSR.Raw), Challenge: string(req.Challenge)}
-	if cert, err := d.earlier(ctx, tx); cert != nil || err != nil {
+	if cert, err := d.earlier(ctx, is, tx); cert != nil || err != nil {
 		return cert, err
 	}
-	a, err := d.identify(ctx, is, req)
-	profile := ""
-	if err == nil {
-		a.evidence.Remote = remote
-		profile, err = d.decide(ctx, is, req, &a, remote)
+	if cert, ok, err := d.again(ctx, is, req, tx, remote); ok {
+		return cert, err
+	}
+	a, err := d.identify(ctx, is, req, remote)
+	if err == nil && a.earlier != nil {
+		return d.handOut(ctx, is, *a.earlier)
 	}
 	if err == nil {
-		var issued *ca.Issued
-		if issued, err = is.Issue(ctx, ca.Request{CSR: req.CSR, Device: a.device, Owner: a.owner, Profile: profile, Evidence: a.evidence}); err == nil {
-			return d.commit(ctx, is, tx, a, issued)
+		var cert *x509.Certificate
+		if cert, err = d.settle(ctx, is, req, tx, a, remote); err == nil || errors.Is(err, errPending) {
+			return cert, err
 		}
 	}
 	// The same request, sent twice, may have been answered meanwhile and so have used up what authorises it.
-	if cert, err := d.earlier(ctx, tx); cert != nil || err != nil {
+	if cert, err := d.earlier(ctx, is, tx); cert != nil || err != nil {
 		return cert, err
+	}
+	if errors.Is(err, trust.ErrForbidden) {
+		if cert, ok, err := d.again(ctx, is, req, tx, remote); ok {
+			return cert, err
+		}
 	}
 	return nil, d.refused(ctx, is, a, err)
 }
 
+// settle decides about an applicant, and does what was decided.
+func (d *Door) settle(ctx context.Context, is *issuer, req *Request, tx registry.Transaction, a applicant, remote string) (*x509.Certificate, error) {
+	if wait, ok := d.devices.take(a.device.ID, d.cfg.Now()); !ok {
+		return nil, &tooMany{wait}
+	}
+	a.evidence.Remote = remote
+	decision, input, err := d.decide(ctx, is, req, &a, remote, false)
+	if err != nil {
+		return nil, err
+	}
+	if decision.Action != trust.Allow {
+		reference := d.record(decision, input, &a, remote)
+		if decision.Action == trust.Pend {
+			return nil, d.pend(ctx, is, req, tx, a, decision, reference)
+		}
+		return nil, d.denied(decision, reference)
+	}
+	issued, err := d.sign(ctx, is, req, a, decision.Profile)
+	if err != nil {
+		return nil, err
+	}
+	return d.commit(ctx, is, tx, a, issued)
+}
+
+// sign makes the certificate; nobody has it until it is committed.
+func (d *Door) sign(ctx context.Context, is *issuer, req *Request, a applicant, profile string) (*ca.Issued, error) {
+	r := ca.Request{CSR: req.CSR, Device: a.device, Owner: a.owner, Profile: profile, Evidence: a.evidence}
+	if is.issued(req.Signer) { // a renewal, and identifyRenewal has found it to be of the same owner
+		r.SID = ca.SIDOf(req.Signer)
+	}
+	return is.Issue(ctx, r)
+}
+
 // earlier returns the certificate that the same request got before, or nil.
-func (d *Door) earlier(ctx context.Context, tx registry.Transaction) (*x509.Certificate, error) {
+func (d *Door) earlier(ctx context.Context, is *issuer, tx registry.Transaction) (*x509.Certificate, error) {
 	c, err := d.cfg.Registry.Issued(ctx, tx)
 	if errors.Is(err, trust.ErrNotFound) {
 		return nil, nil
@@ -64,12 +110,24 @@ func (d *Door) earlier(ctx context.Context, tx registry.Transaction) (*x509.Cert
 	if err != nil {
 		return nil, err
 	}
+	return d.handOut(ctx, is, c)
+}
+
+// handOut gives a committed certificate away, after its validator has been told of it.
+func (d *Door) handOut(ctx context.Context, is *issuer, c trust.Certificate) (*x509.Certificate, error) {
+	if c.Evidence.Kind == "validated" {
+		var err error
+		d.slots.away(func() { err = d.confirm(ctx, is, c) })
+		if err != nil {
+			return nil, err
+		}
+	}
 	return x509.ParseCertificate(c.DER)
 }
 
 // identify proves who asks. A message signed by a certificate of this issuer is a renewal, whichever of the two types it has (RFC 8894, section 2.3);
-// anything else is a first enrolment and needs a challenge.
-func (d *Door) identify(ctx context.Context, is *issuer, req *Request) (applicant, error) {
+// anything else is a first enrolment and needs a challenge: one of ours, or one that a validator of the issuer approves.
+func (d *Door) identify(ctx context.Context, is *issuer, req *Request, remote string) (applicant, error) {
 	if is.issued(req.Signer) {
 		return d.identifyRenewal(ctx, is, req)
 	}
@@ -87,50 +145,13 @@ func (d *Door) identify(ctx context.Context, is *issuer, req *Request) (applican
 	c, device, owner, err := d.cfg.Registry.Challenge(ctx, is.id, a.secret)
 	a.device, a.owner = device, owner
 	a.evidence = trust.Evidence{Kind: "challenge", Challenge: c.ID}
-	if errors.Is(err, trust.ErrForbidden) {
-		return a, fail(BadRequest, err, "the challenge is not valid")
+	if errors.Is(err, registry.ErrChallengeUnknown) {
+		a, err = d.validated(ctx, is, req, remote)
+	} else if errors.Is(err, trust.ErrForbidden) {
+		err = fail(BadRequest, err, "the challenge is not valid")
 	}
 	if err != nil {
 		return a, err
-	}
-	return a, d.sameDevice(ctx, is, req, device)
-}
-
-// issued reports whether the certificate was signed by this issuer's issuing CA. Certificates of other CAs prove nothing here.
-func (is *issuer) issued(c *x509.Certificate) bool {
-	for _, authority := range is.Certificates() {
-		if authority.ID == ca.IssuingCA && bytes.Equal(c.RawIssuer, authority.Cert.RawSubject) && c.CheckSignatureFrom(authority.Cert) == nil {
-			return true
-		}
-	}
-	return false
-}
-
-// identifyRenewal takes the identity from the record of the signer's certificate.
-func (d *Door) identifyRenewal(ctx context.Context, is *issuer, req *Request) (a applicant, err error) {
-	c, err := d.cfg.Registry.Certificate(ctx, is.id, trust.SerialOf(req.Signer.SerialNumber))
-	if errors.Is(err, trust.ErrNotFound) || err == nil && c.Fingerprint != ca.Fingerprint(req.Signer) {
-		return a, fail(BadCertID, nil, "the signer's certificate is not known here")
-	}
-	if err != nil {
-		return a, err
-	}
-	a.renews = &c
-	a.evidence = trust.Evidence{Kind: "renewal", Renews: c.Serial}
-	if a.device, err = d.cfg.Registry.Device(ctx, c.Device); err != nil {
-		return a, err
-	}
-	if a.owner, err = d.cfg.Registry.Owner(ctx, a.device.Owner); err != nil {
-		return a, err
-	}
-	now := d.cfg.Now()
-	switch {
-	case c.Status != trust.Good:
-		return a, fail(BadCertID, nil, "the certificate to be renewed is %s", c.Status)
-	case now.Before(c.NotBefore) || now.After(c.NotAfter):
-		return a, fail(BadCertID, nil, "the certificate to be renewed is not valid now")
-	case a.device.Owner != c.Owner:
-		return a, fail(BadCertID, nil, "the device has another owner now: enrol again")
 	}
 	return a, d.sameDevice(ctx, is, req, a.device)
 }
@@ -171,28 +192,42 @@ func (d *Door) sameDevice(ctx context.Context, is *issuer, req *Request, device 
 }
 
 // decide asks the policy. Only allow lets an enrolment through, with the profile of the certificate; an error is a fault, for which the client may try
-// again.
-func (d *Door) decide(ctx context.Context, is *issuer, req *Request, a *applicant, remote string) (profile string, err error) {
+// again. input is what the policy saw.
+func (d *Door) decide(ctx context.Context, is *issuer, req *Request, a *applicant, remote string, approved bool) (decision policy.Decision, input []byte, err error) {
 	in := d.facts(is, req, a, remote)
-	decision, err := d.cfg.Policy.Load().Enroll(ctx, in)
-	if err != nil {
-		return "", fmt.Errorf("decide enrolment of %s: %w", a.device.ID, err)
+	in.Approved = approved
+	if decision, err = d.cfg.Policy.Load().Enroll(ctx, in); err != nil {
+		return decision, nil, fmt.Errorf("decide enrolment of %s: %w", a.device.ID, err)
 	}
 	if decision.Action == trust.Allow {
-		return decision.Profile, nil
+		return decision, nil, nil
 	}
-	raw, err := json.Marshal(in)
-	if err != nil {
-		return "", fmt.Errorf("record enrolment decision: %w", err)
+	if input, err = json.Marshal(in); err != nil {
+		return decision, nil, fmt.Errorf("record enrolment decision: %w", err)
 	}
-	rec := trust.Decision{Reference: trust.NewReference(d.cfg.Now()), At: d.cfg.Now().UTC(), Door: "scep", Action: decision.Action, Reasons: decision.Reasons,
-		Policy: decision.Policy, User: a.owner.Mail, Device: a.device.ID, Command: in.Kind, Remote: remote, Input: raw}
+	return decision, input, nil
+}
+
+// record writes a decision into the journal, and returns its reference.
+func (d *Door) record(decision policy.Decision, input []byte, a *applicant, remote string) string {
+	kind := "enrol"
+	if a.renews != nil {
+		kind = "renew"
+	}
+	now := d.cfg.Now()
+	rec := trust.Decision{Reference: trust.NewReference(now), At: now.UTC(), Door: "scep", Action: decision.Action, Reasons: decision.Reasons,
+		Policy: decision.Policy, User: a.owner.Mail, Device: a.device.ID, Command: kind, Remote: remote, Input: input}
 	d.cfg.Journal.Record(rec)
+	return rec.Reference
+}
+
+// denied is what the client hears of a denial.
+func (d *Door) denied(decision policy.Decision, reference string) error {
 	codes := make([]string, len(decision.Reasons))
 	for i, r := range decision.Reasons {
 		codes[i] = r.Code
 	}
-	return "", fail(BadRequest, nil, "refused by policy: %s (reference %s)", strings.Join(codes, ", "), rec.Reference)
+	return fail(BadRequest, nil, "refused by policy: %s (reference %s)", strings.Join(codes, ", "), reference)
 }
 
 // facts are what the policy sees.
@@ -233,18 +268,27 @@ func requestedMails(req *Request) []string {
 
 // commit makes the certificate real; only then does anybody get it.
 func (d *Door) commit(ctx context.Context, is *issuer, tx registry.Transaction, a applicant, issued *ca.Issued) (*x509.Certificate, error) {
-	c, err := d.cfg.Registry.CommitEnrolment(ctx, trust.Principal{Kind: "scep", Name: is.id},
-		registry.Enrolment{Transaction: tx, Certificate: issued.Record, Challenge: a.secret})
+	p := trust.Principal{Kind: "scep", Name: is.id}
+	e := registry.Enrolment{Transaction: tx, Certificate: issued.Record, Challenge: a.secret}
+	var c trust.Certificate
+	var err error
+	d.slots.away(func() {
+		if a.validator != nil {
+			c, err = d.cfg.Registry.CommitValidated(ctx, p, e, *a.owed())
+		} else {
+			c, err = d.cfg.Registry.CommitEnrolment(ctx, p, e)
+		}
+	})
 	if errors.Is(err, trust.ErrForbidden) {
-		return nil, d.audit(ctx, is, a, fail(BadRequest, err, "the challenge or certificate was used meanwhile"))
+		return nil, fail(BadRequest, err, "the challenge or certificate was used meanwhile")
 	}
 	if err != nil {
 		return nil, err
 	}
-	if c.Serial == issued.Record.Serial {
+	if c.Serial == issued.Record.Serial && a.validator == nil {
 		return issued.Cert, nil
 	}
-	return x509.ParseCertificate(c.DER)
+	return d.handOut(ctx, is, c)
 }
 
 // refused turns the error of an enrolment into what the client is told, and audits a refusal.
@@ -261,7 +305,14 @@ func (d *Door) refused(ctx context.Context, is *issuer, a applicant, err error) 
 	if !errors.As(err, &f) {
 		return err
 	}
-	return d.audit(ctx, is, a, f)
+	if errors.Is(err, registry.ErrKeyCopied) { // audited with the quarantine
+		return f
+	}
+	if err := d.audit(ctx, is, a, f); !errors.Is(err, f) {
+		return err
+	}
+	d.notifyRefused(ctx, a, f)
+	return f
 }
 
 // audit records a refusal. One that cannot be recorded is a fault: the client hears nothing that the audit does not know.
@@ -273,9 +324,11 @@ func (d *Door) audit(ctx context.Context, is *issuer, a applicant, f *Failure) e
 	if a.device.ID != "" {
 		object = string(a.device.ID)
 	}
-	if a.device.ID == "" && !d.audits.take(d.cfg.Now()) {
-		d.cfg.Log.WarnContext(ctx, "SCEP refusal not audited: too many by strangers", "issuer", is.id, "error", f)
-		return f
+	if a.device.ID == "" {
+		if _, ok := d.audits.take("strangers", d.cfg.Now()); !ok {
+			d.cfg.Log.WarnContext(ctx, "SCEP refusal not audited: too many by strangers", "issuer", is.id, "error", f)
+			return f
+		}
 	}
 	// Quoted: the text may hold what a stranger put into his CSR.
 	detail := strings.Trim(strconv.Quote(f.Error()), `"`)

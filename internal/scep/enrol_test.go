@@ -232,25 +232,3 @@ func TestOtherMessageTypes(t *testing.T) {
 		}
 	}
 }
-
-// A poll, and requests for certificates and CRLs, with the content that they should have: FAILURE, nothing issued.
-func TestReadingMessageTypes(t *testing.T) {
-	g := newGate(t)
-	signer := g.enrol(g.device(), rsaKeys()[1])
-	ca := g.issuer.Chain()[0]
-	for kind, content := range map[MessageType][]byte{
-		CertPoll: mustMarshal(t, []any{rawValue(ca.RawSubject), rawValue(signer.cert.RawSubject)}),
-		GetCert:  mustMarshal(t, []any{rawValue(ca.RawSubject), signer.cert.SerialNumber}),
-		GetCRL:   mustMarshal(t, []any{rawValue(ca.RawSubject), signer.cert.SerialNumber}),
-	} {
-		envelope, err := seal(content, g.issuer.RACertificate(), AES128)
-		g.must(err)
-		got := g.post(newMessage(kind, signer, envelope).encode(t), signer)
-		if got.rep.status != "2" || got.cert != nil {
-			t.Errorf("%s: %+v", kind, got)
-		}
-	}
-	if n := len(g.certificates()); n != 1 {
-		t.Errorf("%d certificates", n)
-	}
-}

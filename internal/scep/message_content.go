@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -44,7 +45,7 @@ const maxChallenge = 255
 const maxNames = 100
 
 // readContent reads the decrypted messageData (RFC 8894, sections 3.3.1 to 3.3.4).
-func (r *Request) readContent(der []byte, recipient *x509.Certificate) error {
+func (r *Request) readContent(der []byte, ours []*x509.Certificate) error {
 	if err := Scan(der); err != nil {
 		return unreadable(err)
 	}
@@ -52,20 +53,23 @@ func (r *Request) readContent(der []byte, recipient *x509.Certificate) error {
 	case PKCSReq, RenewalReq:
 		return r.readCSR(der)
 	default:
-		return r.readCertificateName(der, recipient)
+		return r.readCertificateName(der, ours)
 	}
 }
 
 // readCertificateName reads IssuerAndSubject (CertPoll) or
 // IssuerAndSerialNumber. Only the issuer's name shows that the content is
-// what the client encrypted, so it must be that of the recipient or its issuer.
-func (r *Request) readCertificateName(der []byte, recipient *x509.Certificate) error {
+// what the client encrypted, so it must be that of the issuer or the subject of
+// one of ours: the recipient and the CAs.
+func (r *Request) readCertificateName(der []byte, ours []*x509.Certificate) error {
 	var name []asn1.RawValue
 	if rest, err := asn1.Unmarshal(der, &name); err != nil || len(rest) > 0 || len(name) != 2 {
 		return unreadable(errors.New("read certificate name: not two values"))
 	}
 	issuer, value := name[0].FullBytes, name[1]
-	if !bytes.Equal(issuer, recipient.RawIssuer) && !bytes.Equal(issuer, recipient.RawSubject) {
+	if !slices.ContainsFunc(ours, func(c *x509.Certificate) bool {
+		return bytes.Equal(issuer, c.RawIssuer) || bytes.Equal(issuer, c.RawSubject)
+	}) {
 		return unreadable(errors.New("read certificate name: not one of this issuer"))
 	}
 	if r.MessageType == CertPoll {

@@ -49,7 +49,15 @@ func TestRenewal(t *testing.T) {
 				t.Error("the retry got another answer")
 			}
 			a.subject.CommonName = "once more"
+			if again := g.send(a); again.cert == nil || !again.cert.Equal(got.cert) {
+				t.Error("a renewal for the same key got another answer")
+			}
+			// With another key, somebody has a copy of the old one: nobody can tell who is the device.
+			a.key = rsaKeys()[3]
 			g.wantRefused(BadCertID, func() answer { return g.send(a) })
+			if now, err := g.reg.Device(t.Context(), d.ID); err != nil || now.State != trust.Quarantined || g.record(got.cert).Status != trust.Held {
+				t.Errorf("device %+v, %v; certificate %s", now, err, g.record(got.cert).Status)
+			}
 		})
 	}
 	g.T = t

@@ -44,11 +44,40 @@ func (r *Responder) Success(req *Request, leaf *x509.Certificate, chain []*x509.
 	if err != nil {
 		return nil, err
 	}
+	return r.success(req, certs)
+}
+
+// SuccessCRL answers a GetCRL with a CRL in DER (RFC 8894, section 3.3.4).
+func (r *Responder) SuccessCRL(req *Request, crl []byte) ([]byte, error) {
+	content, err := CRLOnly(crl)
+	if err != nil {
+		return nil, err
+	}
+	return r.success(req, content)
+}
+
+// Next wraps certificates that come into force later for a GetNextCACert (RFC 8894, section 4.7.1): a certs-only message inside a SignedData. The RFC
+// has the current CA sign it; here the RA does, as it signs everything, because a CA key need not be RSA. Its chain, which is sent along, leads to that CA.
+func (r *Responder) Next(certs ...*x509.Certificate) ([]byte, error) {
+	content, err := CertsOnly(certs...)
+	if err != nil {
+		return nil, err
+	}
+	sd, err := pkcs7.NewSignedData(content)
+	if err != nil {
+		return nil, fmt.Errorf("sign next CA certificates: %w", err)
+	}
+	sd.SetDigestAlgorithm(pkcs7.OIDDigestAlgorithmSHA256)
+	return r.finish(sd, pkcs7.SignerInfoConfig{})
+}
+
+// success seals the content for the request's signer.
+func (r *Responder) success(req *Request, content []byte) ([]byte, error) {
 	c := AES128
 	if req.Cipher == AES192 || req.Cipher == AES256 {
 		c = AES256
 	}
-	envelope, err := seal(certs, req.Signer, c)
+	envelope, err := seal(content, req.Signer, c)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +102,8 @@ func (r *Responder) Pending(req *Request) ([]byte, error) {
 	return r.sign(req, statusPending, nil)
 }
 
-// sign makes the CertRep around an envelope, or without one, which means
-// without any content (RFC 8894, section 3.3.2).
+// sign makes the CertRep around an envelope, or without one (RFC 8894, section 3.3.2): its content is then an empty OCTET STRING. Content that is left out
+// altogether is a detached signature to OpenSSL, and so "no content" to certmonger and others built on it.
 func (r *Responder) sign(req *Request, status pkiStatus, envelope []byte, extra ...pkcs7.Attribute) ([]byte, error) {
 	sd, err := pkcs7.NewSignedData(envelope)
 	if err != nil {
@@ -90,9 +119,13 @@ func (r *Responder) sign(req *Request, status pkiStatus, envelope []byte, extra 
 		{Type: oidSenderNonce, Value: nonce},
 		{Type: oidRecipientNonce, Value: req.SenderNonce},
 	}, extra...)
-	err = sd.AddSigner(r.cert, r.key, pkcs7.SignerInfoConfig{ExtraSignedAttributes: attrs})
-	if err != nil {
-		return nil, fmt.Errorf("sign CertRep: %w", err)
+	return r.finish(sd, pkcs7.SignerInfoConfig{ExtraSignedAttributes: attrs})
+}
+
+// finish signs and encodes.
+func (r *Responder) finish(sd *pkcs7.SignedData, config pkcs7.SignerInfoConfig) ([]byte, error) {
+	if err := sd.AddSigner(r.cert, r.key, config); err != nil {
+		return nil, fmt.Errorf("sign SCEP message: %w", err)
 	}
 	// The library writes sha256WithRSAEncryption. CMS has rsaEncryption here (RFC 3370,
 	// section 3.2), and some clients know only that. The field is not signed.
@@ -103,12 +136,9 @@ func (r *Responder) sign(req *Request, status pkiStatus, envelope []byte, extra 
 	for _, cert := range r.chain {
 		sd.AddCertificate(cert)
 	}
-	if envelope == nil {
-		sd.Detach()
-	}
 	der, err := sd.Finish()
 	if err != nil {
-		return nil, fmt.Errorf("sign CertRep: %w", err)
+		return nil, fmt.Errorf("sign SCEP message: %w", err)
 	}
 	return der, nil
 }

@@ -171,6 +171,10 @@ func TestFailAndPending(t *testing.T) {
 	if rep.status != "3" || rep.failInfo != "" || len(rep.p7.Content) != 0 {
 		t.Errorf("got %+v", rep)
 	}
+	// OpenSSL wants content, be it empty.
+	if !bytes.Contains(der, mustMarshal(t, contentInfo{pkcs7.OIDData, asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: []byte{4, 0}}})) {
+		t.Error("the content is left out")
+	}
 }
 
 // A refused request still gets its CertRep, under its own transactionID.

@@ -2,6 +2,7 @@ package scep
 
 import (
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -73,6 +74,27 @@ func CertsOnly(certs ...*x509.Certificate) ([]byte, error) {
 	der, err := sd.Finish()
 	if err != nil {
 		return nil, fmt.Errorf("make certs-only message: %w", err)
+	}
+	return der, nil
+}
+
+// CRLOnly wraps a CRL into a SignedData without content, certificates and signers (RFC 8894, section 3.3.4: the CRL is in the crls field).
+func CRLOnly(crl []byte) ([]byte, error) {
+	signed, err := asn1.Marshal(struct {
+		Version     int             // RFC 5652, section 5.1
+		Digests     []asn1.RawValue `asn1:"set"`
+		Content     contentInfo
+		CRLs        asn1.RawValue
+		SignerInfos []asn1.RawValue `asn1:"set"`
+	}{1, []asn1.RawValue{}, contentInfo{ContentType: pkcs7.OIDData},
+		asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, IsCompound: true, Bytes: crl}, []asn1.RawValue{}})
+	if err != nil {
+		return nil, fmt.Errorf("make CRL message: %w", err)
+	}
+	der, err := asn1.Marshal(contentInfo{ContentType: pkcs7.OIDSignedData,
+		Content: asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: signed}})
+	if err != nil {
+		return nil, fmt.Errorf("make CRL message: %w", err)
 	}
 	return der, nil
 }

@@ -40,11 +40,61 @@ type IssuerSection struct {
 	Domains       []string `yaml:"domains,flow" doc:"the only mail domains this issuer may certify"`
 	URL           string   `yaml:"url" doc:"where the world finds the public listener; it goes into certificates"`
 	LegacyClients bool     `yaml:"legacy_clients" doc:"accept SCEP requests in single DES, 3DES or SHA-1, for old devices"`
+
+	Profile *ProfileSection `yaml:"profile,omitempty,flow" doc:"what device certificates are like; what is left out stays as reviewed"`
+	Keys    *KeysSection    `yaml:"keys,omitempty,flow" doc:"where new keys are made: file: (if left out), or pkcs11:, awskms:, azurekms:, cloudkms: in a binary built with the tag of that name"`
+	Intune  *IntuneSection  `yaml:"intune,omitempty,flow" doc:"challenges of Intune's SCEP profiles are validated by Microsoft's service, revocations are pulled from it"`
+	Webhook *WebhookSection `yaml:"webhook,omitempty,flow" doc:"a service of yours is asked about challenges that are not Postern's own"`
+	Jamf    *JamfSection    `yaml:"jamf,omitempty,flow" doc:"Jamf Pro fetches challenges by its SCEPChallenge webhook, at /mdm/jamf/ID of the HTTPS listener"`
+}
+
+// ProfileSection changes the profile of device certificates.
+type ProfileSection struct {
+	Lifetime   Duration `yaml:"lifetime,omitempty"`
+	PolicyOIDs []string `yaml:"policy_oids,omitempty,flow"`
+	KeyTypes   []string `yaml:"key_types,omitempty,flow"`   // rsa2048, rsa3072, rsa4096 (at least), p256, p384
+	ExtraNames []string `yaml:"extra_names,omitempty,flow"` // serial_number, aliases
+}
+
+// KeysSection names keys by URI. It matters when keys are made: an issuer keeps the keys it has.
+type KeysSection struct {
+	Root    string `yaml:"root,omitempty"`
+	Issuing string `yaml:"issuing,omitempty"`
+	RA      string `yaml:"ra,omitempty"`
+}
+
+// IntuneSection is an app registration with the Intune permission scep_challenge_provider.
+type IntuneSection struct {
+	Tenant     string `yaml:"tenant"`
+	Client     string `yaml:"client"`
+	SecretFile string `yaml:"secret_file"`
+}
+
+// WebhookSection is a service that validates enrolments; the secret signs what it is asked.
+type WebhookSection struct {
+	Name       string `yaml:"name"`
+	URL        string `yaml:"url"`
+	SecretFile string `yaml:"secret_file"`
+	Notify     bool   `yaml:"notify"`
+}
+
+// JamfSection is who may fetch challenges, by HTTP Basic authentication.
+type JamfSection struct {
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"password_file"`
 }
 
 // PublicSection is the listener for SCEP, CRLs and OCSP.
 type PublicSection struct {
-	Listen string `yaml:"listen"`
+	Listen string        `yaml:"listen"`
+	HTTPS  *HTTPSSection `yaml:"https,omitempty,flow" doc:"SCEP and the pages for MDMs over HTTPS as well; Android through Intune insists on it"`
+}
+
+// HTTPSSection is a listener with TLS.
+type HTTPSSection struct {
+	Listen      string `yaml:"listen"`
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
 }
 
 // EdgeSection is the gate in front of Exchange.
@@ -96,7 +146,10 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 func (d Duration) MarshalYAML() ([]byte, error) {
 	text := time.Duration(d).String()
 	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
+		text = strings.TrimSuffix(strings.TrimSuffix(text, "0s"), "h0m")
+		if !strings.HasSuffix(text, "m") {
+			text += "h"
+		}
 	}
 	return []byte(text), nil
 }

@@ -4,15 +4,19 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
+
+// LocalURL is where the public listener of an Example is found.
+const LocalURL = "http://127.0.0.1:8080"
 
 // Example returns the configuration of one machine for one issuer, as `postern init` writes it. issuer and domain must be valid.
 func Example(issuer, organization, domain string) File {
 	return File{
 		Data:    "./var",
-		Issuers: []IssuerSection{{ID: issuer, Organization: organization, Domains: []string{domain}, URL: "http://127.0.0.1:8080"}},
+		Issuers: []IssuerSection{{ID: issuer, Organization: organization, Domains: []string{domain}, URL: LocalURL}},
 		Public:  &PublicSection{Listen: "127.0.0.1:8080"},
 		Edge: &EdgeSection{Listen: "127.0.0.1:8443", Hostname: "mail." + domain, TLS: TLSSection{Certificate: "edge.pem", Key: "edge.key"},
 			Upstream: "https://outlook.office365.com", StaleLimit: Duration(DefaultStaleLimit)},
@@ -31,6 +35,15 @@ func (f File) Write() ([]byte, error) {
 	}
 	head := "# Postern. Check it with `postern config check`; unknown keys are errors. Every key: `postern config example`.\n"
 	return append([]byte(head), b...), nil
+}
+
+// JSON returns the file as JSON, with the keys of the YAML.
+func (f File) JSON() ([]byte, error) {
+	b, err := f.Write()
+	if err != nil {
+		return nil, err
+	}
+	return yaml.YAMLToJSON(b)
 }
 
 // document collects the doc tags of all keys that are present.
@@ -68,7 +81,14 @@ func document(v reflect.Value, path string, comments yaml.CommentMap) {
 func Complete() File {
 	f := Example("contoso", "Contoso", "contoso.com")
 	f.Issuers[0].URL = "http://pki.contoso.com"
+	f.Issuers[0].Profile = &ProfileSection{Lifetime: Duration(365 * 24 * time.Hour), PolicyOIDs: []string{"1.3.6.1.4.1.99999.1.1"},
+		KeyTypes: []string{"rsa2048", "p256", "p384"}, ExtraNames: []string{"serial_number"}}
+	f.Issuers[0].Keys = &KeysSection{Root: "file:/srv/keys/root.key", Issuing: "file:/srv/keys/issuing-{n}.key", RA: "file:/srv/keys/ra-{n}.key"}
+	f.Issuers[0].Intune = &IntuneSection{Tenant: "contoso.com", Client: "00000000-0000-0000-0000-000000000000", SecretFile: "intune.secret"}
+	f.Issuers[0].Webhook = &WebhookSection{Name: "helpdesk", URL: "https://helpdesk.contoso.com/enrol", SecretFile: "webhook.secret"}
+	f.Issuers[0].Jamf = &JamfSection{User: "jamf", PasswordFile: "jamf.password"}
 	f.Public.Listen = "0.0.0.0:80"
+	f.Public.HTTPS = &HTTPSSection{Listen: "0.0.0.0:8444", Certificate: "public.pem", Key: "public.key"}
 	f.Edge.Listen = "0.0.0.0:443"
 	f.Edge.UpstreamCA = "upstream-roots.pem"
 	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}

@@ -20,6 +20,9 @@ type InitOptions struct {
 	Getenv   func(string) string
 	Now      func() time.Time
 	Progress io.Writer
+
+	// OfflineRoot is a directory that must not exist yet: the root's key goes there, to be taken away from this machine. Empty: it stays with the others.
+	OfflineRoot string
 }
 
 // ConfigName is the name of the configuration file that Init writes.
@@ -50,6 +53,9 @@ func Init(o InitOptions) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if o.OfflineRoot != "" && len(cfg.Issuers) != 1 {
+		return "", fmt.Errorf("an offline root is made for one issuer, and the configuration has %d", len(cfg.Issuers))
+	}
 	for _, i := range cfg.Issuers {
 		fmt.Fprintf(o.Progress, "generating keys of issuer %s ...\n", i.ID)
 		if err := makeIssuer(o, cfg, i, pass); err != nil {
@@ -72,7 +78,7 @@ func Init(o InitOptions) (path string, err error) {
 // makeIssuer makes an issuer's keys, unless they are there, and the edge's certificate from the first one.
 func makeIssuer(o InitOptions, cfg *Config, i Issuer, pass ca.Passphrase) error {
 	dir := IssuerDir(cfg.Data, i.ID)
-	if err := ca.Create(dir, i.Spec(), pass, o.Now()); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := ca.CreateWith(dir, i.Spec(), pass, o.Now(), ca.Options{OfflineRoot: o.OfflineRoot}); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("generate keys of issuer %s: %w", i.ID, err)
 	}
 	is, err := ca.Open(dir, i.Spec(), pass, o.Now, slog.New(slog.DiscardHandler))

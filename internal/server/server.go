@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"postern/internal/admin"
@@ -18,7 +19,6 @@ import (
 	"postern/internal/registry"
 	"postern/internal/registry/bolt"
 	"postern/internal/revocation"
-	"postern/internal/scep"
 	"postern/internal/trust"
 )
 
@@ -33,7 +33,7 @@ type Options struct {
 }
 
 // Addresses are where the listeners really are; empty for a section that is not there.
-type Addresses struct{ Public, Edge, Admin, Socket string }
+type Addresses struct{ Public, PublicTLS, Edge, Admin, Socket string }
 
 // Server is an assembled Postern. Make it with Open, run it once with Run.
 type Server struct {
@@ -109,7 +109,7 @@ func IssuerDir(data, id string) string { return filepath.Join(data, "issuers", i
 
 // Spec is what package ca has to know of an issuer.
 func (i Issuer) Spec() ca.Spec {
-	return ca.Spec{ID: i.ID, Organization: i.Organization, Domains: i.Domains, URL: i.URL}
+	return ca.Spec{ID: i.ID, Organization: i.Organization, Domains: i.Domains, URL: i.URL, Profile: i.Profile, Keys: i.Keys}
 }
 
 func (s *Server) openIssuers(ctx context.Context) error {
@@ -147,7 +147,7 @@ func (s *Server) openIndex(ctx context.Context) (err error) {
 		return err
 	}
 	s.warnOrphans(ctx)
-	s.followers = append(s.followers, part{"index", s.index.Run})
+	s.followers = append(s.followers, part{"index", s.index.Run}, part{"sweeper", s.registry.RunSweeper})
 	return nil
 }
 
@@ -193,14 +193,11 @@ func (s *Server) openPublic(ctx context.Context) error {
 		return fmt.Errorf("publish CRLs: %w", err)
 	}
 	s.followers = append(s.followers, part{"publisher", s.publisher.Run})
-	legacy := map[string]bool{}
-	for _, i := range cfg.Issuers {
-		legacy[i.ID] = i.LegacyClients
-	}
-	door, err := scep.New(scep.Config{Issuers: s.issuers, Legacy: legacy, Registry: s.registry, Policy: s.policy, Journal: s.journal, Now: s.opts.Now, Log: s.opts.Log})
+	door, pages, err := s.enrolment()
 	if err != nil {
 		return err
 	}
+	s.followers = append(s.followers, part{"scep", door.Run})
 	published, err := s.publisher.Handler()
 	if err != nil {
 		return err
@@ -210,6 +207,18 @@ func (s *Server) openPublic(ctx context.Context) error {
 		return err
 	}
 	s.doors = append(s.doors, part{"public", serveHTTP(publicServer(door, published, s.opts.Log), ln)})
+	if cfg.Public.ListenTLS == "" {
+		return nil
+	}
+	secure, err := s.listen(&s.addresses.PublicTLS, "public.https.listen", cfg.Public.ListenTLS)
+	if err != nil {
+		return err
+	}
+	if secure, err = s.secure(secure, "public.https", cfg.Public.Certificate, cfg.Public.Key); err != nil {
+		return err
+	}
+	// CRLs and OCSP stay on plain HTTP: fetching them over TLS would need a CRL.
+	s.doors = append(s.doors, part{"public https", serveHTTP(publicServer(door, pages, s.opts.Log), secure)})
 	return nil
 }
 
@@ -272,7 +281,7 @@ func (s *Server) tenant() string {
 }
 
 func (s *Server) openAdmin(context.Context) error {
-	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, Problems: s.problems,
+	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, Problems: s.problems, Warnings: s.warnings,
 		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log})
 	ln, err := s.listenSocket()
 	if err != nil {
@@ -289,12 +298,28 @@ func (s *Server) openAdmin(context.Context) error {
 	}
 	srv := adminServer(a.Remote(), s.opts.Log)
 	if cfg.Certificate != "" {
-		if tcp, err = s.secure(tcp, cfg); err != nil {
+		if tcp, err = s.secure(tcp, "admin.tls", cfg.Certificate, cfg.Key); err != nil {
 			return err
 		}
 	}
 	s.doors = append(s.doors, part{"admin", serveHTTP(srv, tcp)})
 	return nil
+}
+
+// warnings are what an operator should know though the process is healthy.
+func (s *Server) warnings() []string {
+	out := []string{}
+	for _, i := range s.issuers {
+		for _, c := range i.Chain() {
+			for _, at := range c.CRLDistributionPoints {
+				if !strings.HasPrefix(at, i.Spec().URL+"/") {
+					out = append(out, fmt.Sprintf("the certificate %q says that its CRL is at %s, but the url of issuer %s is %s: who checks the whole chain cannot; make the issuer anew with `postern init --url`",
+						c.Subject.CommonName, at, i.Spec().ID, i.Spec().URL))
+				}
+			}
+		}
+	}
+	return out
 }
 
 // problems is what makes this process unhealthy.

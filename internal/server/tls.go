@@ -105,11 +105,11 @@ func (r *reloader) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return r.pair, nil
 }
 
-// secure puts TLS on the admin listener.
-func (s *Server) secure(ln net.Listener, cfg *Admin) (net.Listener, error) {
-	r, err := newReloader(cfg.Certificate, cfg.Key, s.opts.Now, s.opts.Log)
+// secure puts TLS on a listener; key is its section in the configuration.
+func (s *Server) secure(ln net.Listener, section, certificate, key string) (net.Listener, error) {
+	r, err := newReloader(certificate, key, s.opts.Now, s.opts.Log)
 	if err != nil {
-		return nil, fmt.Errorf("admin.tls: %w", err)
+		return nil, fmt.Errorf("%s: %w", section, err)
 	}
 	return tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: r.get}), nil
 }

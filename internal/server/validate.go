@@ -8,9 +8,12 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
+	"postern/certs"
+	"postern/internal/ca"
 	"postern/internal/trust"
 )
 
@@ -29,10 +32,18 @@ type Issuer struct {
 	ID, Organization, URL string
 	Domains               []string
 	LegacyClients         bool
+
+	Profile certs.Overrides
+	Keys    ca.Keys
+
+	// Whom else than the holder of a one-time challenge may enrol. Nil where there is no such section; paths are absolute.
+	Intune  *IntuneSection
+	Webhook *WebhookSection
+	Jamf    *JamfSection
 }
 
-// Public is a validated PublicSection.
-type Public struct{ Listen string }
+// Public is a validated PublicSection. ListenTLS is empty without HTTPS.
+type Public struct{ Listen, ListenTLS, Certificate, Key string }
 
 // Edge is a validated EdgeSection.
 type Edge struct {
@@ -75,10 +86,17 @@ func (f *File) Validate(dir string) (*Config, error) {
 	if f.Data == "" {
 		p.add("data", "missing: the directory for state and keys, for example ./var")
 	}
-	c.Issuers = f.validIssuers(&p)
+	c.Issuers = f.validIssuers(&p, abs)
 	if f.Public != nil {
 		p.listen("public.listen", f.Public.Listen)
 		c.Public = &Public{Listen: f.Public.Listen}
+		if h := f.Public.HTTPS; h != nil {
+			p.listen("public.https.listen", h.Listen)
+			if h.Certificate == "" || h.Key == "" {
+				p.add("public.https", "want certificate and key")
+			}
+			c.Public.ListenTLS, c.Public.Certificate, c.Public.Key = h.Listen, abs(h.Certificate), abs(h.Key)
+		}
 		if len(f.Issuers) == 0 {
 			p.add("public", "there are no issuers to publish")
 		}
@@ -103,11 +121,12 @@ func (f *File) Validate(dir string) (*Config, error) {
 	return c, errors.Join(p...)
 }
 
-func (f *File) validIssuers(p *problems) []Issuer {
+func (f *File) validIssuers(p *problems, abs func(string) string) []Issuer {
 	var out []Issuer
 	seen := map[string]bool{}
 	owner := map[string]string{}
 	for i, s := range f.Issuers {
+		before := len(*p)
 		at := func(key string) string { return fmt.Sprintf("issuers[%d].%s", i, key) }
 		if !issuerID.MatchString(s.ID) || s.ID == "ocsp" || s.ID == "scep" {
 			p.add(at("id"), "%q: use 1 to 32 of a-z, 0-9 and -, not ocsp or scep", s.ID)
@@ -136,6 +155,22 @@ func (f *File) validIssuers(p *problems) []Issuer {
 			p.add(at("url"), "%q: want http://host[:port][/path]; CRLs are fetched over plain HTTP (Entra ID takes no other)", s.URL)
 		} else {
 			is.URL = strings.TrimSuffix(s.URL, "/")
+		}
+		s.validEnrolment(p, at, abs, &is)
+		if o := s.Profile; o != nil {
+			is.Profile = certs.Overrides{Lifetime: time.Duration(o.Lifetime), PolicyOIDs: o.PolicyOIDs, KeyTypes: o.KeyTypes, ExtraNames: o.ExtraNames}
+		}
+		if k := s.Keys; k != nil {
+			is.Keys = ca.Keys{Root: k.Root, Issuing: k.Issuing, RA: k.RA}
+		}
+		if before == len(*p) {
+			// What is left is for the CA to judge: profile and keys.
+			if err := is.Spec().Check(); err != nil {
+				p.add(fmt.Sprintf("issuers[%d]", i), "%v", err)
+			}
+		}
+		if s.Jamf != nil && (f.Public == nil || f.Public.HTTPS == nil) {
+			p.add(at("jamf"), "needs public.https: Jamf sends a password")
 		}
 		out = append(out, is)
 	}
@@ -194,7 +229,7 @@ func (s *AdminSection) valid(p *problems, abs func(string) string) *Admin {
 // listen checks an address to listen on.
 func (p *problems) listen(path, addr string) bool {
 	_, port, err := net.SplitHostPort(addr)
-	if err != nil || port == "" {
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 && port != "0" {
 		p.add(path, "%q: want host:port, for example 127.0.0.1:8080", addr)
 		return false
 	}

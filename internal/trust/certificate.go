@@ -68,15 +68,21 @@ type Certificate struct {
 	Predecessor Serial     `json:"predecessor,omitempty"`
 	Successor   Serial     `json:"successor,omitempty"`
 	FirstUsed   time.Time  `json:"first_used"` // first seen on a connection; zero while it has not been
-	DER         []byte     `json:"der"`
+	IssuedAt    time.Time  `json:"issued_at"`  // when the registry made it real; NotBefore is earlier
+	RevokeAt    time.Time  `json:"revoke_at"`  // of a superseded one: when it will be revoked with that reason
+	Renewals    int        `json:"renewals"`   // how often in a row it was renewed since a challenge was spent
+	Revision    uint64     `json:"revision"`   // of the registry when it was issued
+	DER         []byte     `json:"der"`        // left out of lists
 }
 
 // Evidence is why a certificate was issued.
 type Evidence struct {
-	Kind      string `json:"kind"`                // "challenge" or "renewal"
+	Kind      string `json:"kind"`                // "challenge", "validated" or "renewal"
 	Challenge string `json:"challenge,omitempty"` // id of the challenge that was spent, never the challenge
 	Renews    Serial `json:"renews,omitempty"`
-	Remote    string `json:"remote,omitempty"` // network address of the requester
+	Validator string `json:"validator,omitempty"` // who said that the challenge is genuine, for "validated"
+	Pending   string `json:"pending,omitempty"`   // the pending request that was approved, if there was one
+	Remote    string `json:"remote,omitempty"`    // network address of the requester
 }
 
 // ReasonCode is why a certificate was revoked: CRLReason of RFC 5280, section 5.3.1, by its name there.

@@ -64,6 +64,14 @@ func TestReferencesSortByTimeAndSurviveATelephone(t *testing.T) {
 	}
 }
 
+func TestIDsSortByTime(t *testing.T) {
+	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	early, late := trust.NewIDAt("dev", at), trust.NewIDAt("dev", at.Add(time.Millisecond))
+	if early >= late || len(early) != len(trust.NewID("dev")) || trust.NewIDAt("dev", at) == trust.NewIDAt("dev", at) {
+		t.Errorf("%s, %s", early, late)
+	}
+}
+
 func TestOwnerNames(t *testing.T) {
 	o := trust.Owner{Mail: "a@c.com", UPN: "A@c.com", SAM: `c\a`, Proxies: []string{"b@c.com", "a@c.com"}, Delegations: []string{"shared@c.com"}}
 	if got := strings.Join(o.Names(), " "); got != `a@c.com c\a b@c.com` {

@@ -24,6 +24,7 @@ const (
 type entry struct {
 	key   string
 	value []byte
+	ring  ring
 }
 
 func (e *entry) reference() string { return e.key[8:] }

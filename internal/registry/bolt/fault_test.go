@@ -188,10 +188,13 @@ func TestForeignFiles(t *testing.T) {
 		}
 		return path
 	}
-	newer := make("newer", func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucket([]byte(bucketStore))
-		return errors.Join(err, b.Put([]byte(keyFormat), []byte("2")))
-	})
+	written := func(version string) func(*bbolt.Tx) error {
+		return func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucket([]byte(bucketStore))
+			return errors.Join(err, b.Put([]byte(keyFormat), []byte(version)))
+		}
+	}
+	newer, older := make("newer", written("3")), make("older", written("1"))
 	other := make("other", func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("x")); return err })
 	garbage := filepath.Join(dir, "garbage")
 	short := filepath.Join(dir, "short")
@@ -199,7 +202,7 @@ func TestForeignFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{newer: "format version 2", other: "not the expected file", garbage: "damaged", short: "damaged"} {
+	for path, want := range map[string]string{newer: "format version 3", older: "before the first release", other: "not the expected file", garbage: "damaged", short: "damaged"} {
 		before, _ := os.ReadFile(path)
 		if s, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, %v, want %q", path, s, err, want)

@@ -118,6 +118,15 @@ func guard(fn func() error) (err error) {
 	return fn()
 }
 
+// saveFreelist writes the list of free pages, which a Store leaves out of its commits, so that the next start need not look for them in the whole file. A
+// file without the list is whole, too.
+func saveFreelist(db *bbolt.DB) error {
+	return guard(func() error {
+		db.NoFreelistSync = false
+		return db.Update(func(*bbolt.Tx) error { return nil })
+	})
+}
+
 func closeFile(db *bbolt.DB, path string) error {
 	_ = os.Remove(holderPath(path)) // while the lock is still ours, so that a successor's note is never removed
 	return db.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -21,21 +22,25 @@ const (
 	gather         = registry.FlushEvery * 3 / 4 // leaves time for the flush itself
 	flushAt        = 512                         // decisions that are written without waiting longer
 	queueBytes     = 32 << 20
-	sampleOneIn    = 16
 	pruneEvery     = 10 * time.Minute
 	maxBackoff     = 30 * time.Second
 )
 
 // JournalOptions of OpenJournal. Zero limits mean the defaults.
 type JournalOptions struct {
-	Log          *slog.Logger     // nil: nothing is logged
-	Now          func() time.Time // nil: time.Now
-	MaxDecisions int              // kept on disk; 500000
-	MaxBytes     int64            // of decisions kept on disk; 2 GiB
-	MaxAge       time.Duration    // of a decision; 30 days
-	MaxReceipts  int              // rows of fetch receipts; 10000
-	MaxProfiles  int              // mail profiles with an allow count of their own; 200000
-	Queue        int              // decisions waiting for the disk; 8192
+	Log              *slog.Logger     // nil: nothing is logged
+	Now              func() time.Time // nil: time.Now
+	MaxDecisions     int              // that name a device or certificate, kept on disk; 400000
+	MaxBytes         int64            // of those; 1.5 GiB
+	MaxStrangers     int              // decisions of strangers, kept on disk; 100000
+	MaxStrangerBytes int64            // of those; 0.5 GiB
+	MaxAge           time.Duration    // of a decision; 30 days
+	MaxReceipts      int              // rows of fetch receipts; 10000
+	MaxProfiles      int              // mail profiles with an allow count of their own; 200000
+	Queue            int              // decisions waiting for the disk, at most half of them of strangers; 8192
+	DeviceRate       int              // decisions a minute that name a device without a certificate, before they count as a stranger's; 12
+	SourceRate       int              // decisions a minute of the strangers of one /24 or /48 that are all kept; 60
+	StrangerRate     int              // decisions a minute of all strangers that are all kept; 600
 }
 
 func (o *JournalOptions) defaults() {
@@ -48,13 +53,17 @@ func (o *JournalOptions) defaults() {
 	for _, limit := range []struct {
 		n  *int
 		or int
-	}{{&o.MaxDecisions, 500_000}, {&o.MaxReceipts, 10_000}, {&o.MaxProfiles, 200_000}, {&o.Queue, 8192}} {
+	}{{&o.MaxDecisions, 400_000}, {&o.MaxStrangers, 100_000}, {&o.MaxReceipts, 10_000}, {&o.MaxProfiles, 200_000}, {&o.Queue, 8192},
+		{&o.DeviceRate, 12}, {&o.SourceRate, 60}, {&o.StrangerRate, 600}} {
 		if *limit.n <= 0 {
 			*limit.n = limit.or
 		}
 	}
 	if o.MaxBytes <= 0 {
-		o.MaxBytes = 2 << 30
+		o.MaxBytes = 3 << 29
+	}
+	if o.MaxStrangerBytes <= 0 {
+		o.MaxStrangerBytes = 1 << 29
 	}
 	if o.MaxAge <= 0 {
 		o.MaxAge = 30 * 24 * time.Hour
@@ -64,12 +73,15 @@ func (o *JournalOptions) defaults() {
 // Journal is a registry.Journal in one bbolt file. Make it with OpenJournal.
 //
 // Every allow is counted by its mail profile. An allow with reasons is kept as well, like a refusal; when the queue is half full, only one in 16 of
-// those is. Under a network, a published number has at most 32 user agents of its own; further ones are counted together as "(other)".
+// those is. Strangers have a ring of their own and are sampled, as registry.Journal.Record says. Under a network, a published number has at most 32 user
+// agents of its own; further ones are counted together as "(other)".
 type Journal struct {
 	path    string
 	opts    JournalOptions
 	db      atomic.Pointer[bbolt.DB]
 	dropped atomic.Uint64
+	sampled atomic.Uint64
+	evicted [rings]atomic.Uint64
 
 	dirty   chan struct{} // there is something to write
 	full    chan struct{} // enough to write it now
@@ -80,7 +92,7 @@ type Journal struct {
 	current *batch
 	flying  *batch // being written; nil if none
 	closed  bool
-	sampled uint64
+	budget  budget
 }
 
 var _ registry.Journal = (*Journal)(nil)
@@ -89,9 +101,9 @@ var _ registry.Journal = (*Journal)(nil)
 // already in what it sees on disk.
 type batch struct {
 	number   uint64
-	entries  []*entry
+	entries  [rings][]*entry
 	byRef    map[string]*entry
-	bytes    int
+	bytes    [rings]int
 	allows   map[string]tally // by mail profile
 	total    tally
 	receipts map[string]tally // by receiptKey
@@ -101,8 +113,11 @@ func newBatch(number uint64) *batch {
 	return &batch{number: number, byRef: map[string]*entry{}, allows: map[string]tally{}, receipts: map[string]tally{}}
 }
 
+// waiting returns the number of decisions.
+func (b *batch) waiting() int { return len(b.entries[known]) + len(b.entries[strangers]) }
+
 func (b *batch) empty() bool {
-	return len(b.entries) == 0 && b.total.n == 0 && len(b.receipts) == 0
+	return b.waiting() == 0 && b.total.n == 0 && len(b.receipts) == 0
 }
 
 // OpenJournal opens the journal file, creating it in an existing directory. A damaged file is moved aside, with ".damaged" and the time behind its name,
@@ -135,6 +150,14 @@ func (j *Journal) Record(d trust.Decision) {
 	if d.Action == trust.Allow && j.countAllow(d) {
 		return
 	}
+	r := known
+	if !proved(d) {
+		var keep bool
+		if r, keep = j.admit(&d); !keep {
+			j.sampled.Add(1)
+			return
+		}
+	}
 	e, err := newEntry(d)
 	if err != nil {
 		j.dropped.Add(1)
@@ -147,10 +170,11 @@ func (j *Journal) Record(d trust.Decision) {
 		j.dropped.Add(1)
 		return
 	}
+	e.ring = r
 	j.current.add(e)
 	j.trim()
 	j.markDirty()
-	if len(j.current.entries) >= flushAt {
+	if j.current.waiting() >= flushAt {
 		poke(j.full)
 	}
 }
@@ -174,11 +198,11 @@ func (j *Journal) countAllow(d trust.Decision) bool {
 	if len(d.Reasons) == 0 {
 		return true
 	}
-	if len(b.entries) < j.opts.Queue/2 {
+	if len(b.entries[known]) < j.opts.Queue/2 || oneIn16() {
 		return false
 	}
-	j.sampled++
-	return j.sampled%sampleOneIn != 0
+	j.sampled.Add(1)
+	return true
 }
 
 // Fetched implements registry.Journal. Zero fields of r mean one fetch, now. Text fields are cut at 256 bytes.
@@ -204,6 +228,12 @@ func (j *Journal) Fetched(r registry.Receipt) {
 // Dropped implements registry.Journal.
 func (j *Journal) Dropped() uint64 { return j.dropped.Load() }
 
+// Stats implements registry.Journal.
+func (j *Journal) Stats() registry.JournalStats {
+	return registry.JournalStats{Dropped: j.dropped.Load(), Sampled: j.sampled.Load(),
+		Evicted: j.evicted[known].Load(), EvictedStrangers: j.evicted[strangers].Load()}
+}
+
 // Close implements registry.Journal. What is recorded afterwards is dropped.
 func (j *Journal) Close() error {
 	j.mu.Lock()
@@ -216,7 +246,7 @@ func (j *Journal) Close() error {
 	close(j.quit)
 	<-j.stopped
 	err := closeFile(j.db.Load(), j.path)
-	if lost := len(j.current.entries); lost > 0 {
+	if lost := j.current.waiting(); lost > 0 {
 		j.dropped.Add(uint64(lost))
 		err = errors.Join(err, fmt.Errorf("%d decisions could not be written", lost))
 	}
@@ -226,34 +256,57 @@ func (j *Journal) Close() error {
 	return nil
 }
 
-// trim drops the oldest decisions that are not being written while there are too many. The caller holds j.mu.
+// trim drops the oldest decisions that are not being written while there are too many: those of strangers first, which never take more than half of the
+// room, so that they cannot push out the others while the disk is slow. The caller holds j.mu.
 func (j *Journal) trim() {
-	n, size := len(j.current.entries), j.current.bytes
-	if j.flying != nil {
-		n, size = n+len(j.flying.entries), size+j.flying.bytes
+	var n, size [rings]int
+	for _, b := range j.waiting() {
+		for r := range rings {
+			n[r], size[r] = n[r]+len(b.entries[r]), size[r]+b.bytes[r]
+		}
 	}
-	for ; (n > j.opts.Queue || size > queueBytes) && len(j.current.entries) > 0; n-- {
-		e := j.current.dropOldest()
-		size -= e.size()
-		j.dropped.Add(1)
+	for _, r := range []ring{strangers, known} {
+		for len(j.current.entries[r]) > 0 {
+			half := n[strangers] > j.opts.Queue/2 || size[strangers] > queueBytes/2
+			all := n[known]+n[strangers] > j.opts.Queue || size[known]+size[strangers] > queueBytes
+			if !all && (r == known || !half) {
+				break
+			}
+			n[r]--
+			size[r] -= j.current.dropOldest(r).size()
+			j.dropped.Add(1)
+		}
 	}
 }
 
 func (b *batch) add(e *entry) {
-	b.entries = append(b.entries, e)
+	b.entries[e.ring] = append(b.entries[e.ring], e)
 	b.byRef[e.reference()] = e
-	b.bytes += e.size()
+	b.bytes[e.ring] += e.size()
 }
 
-func (b *batch) dropOldest() *entry {
-	e := b.entries[0]
-	b.entries[0] = nil
-	b.entries = b.entries[1:]
-	b.bytes -= e.size()
+func (b *batch) dropOldest(r ring) *entry {
+	e := b.entries[r][0]
+	b.entries[r][0] = nil
+	b.entries[r] = b.entries[r][1:]
+	b.bytes[r] -= e.size()
 	if b.byRef[e.reference()] == e {
 		delete(b.byRef, e.reference())
 	}
 	return e
+}
+
+// latest yields the decisions whose reference was not recorded again.
+func (b *batch) latest() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for _, entries := range b.entries {
+			for _, e := range entries {
+				if b.byRef[e.reference()] == e && !yield(e) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (j *Journal) markDirty() { poke(j.dirty) }

@@ -15,7 +15,7 @@ import (
 )
 
 func deny(i int) trust.Decision {
-	return trust.Decision{Reference: fmt.Sprintf("R%06d", i), At: time.Now(), Action: trust.Deny, Input: []byte(strings.Repeat("i", 300))}
+	return trust.Decision{Reference: fmt.Sprintf("R%06d", i), At: time.Now(), Action: trust.Deny, Serial: "0a", Input: []byte(strings.Repeat("i", 300))}
 }
 
 func openJournal(t *testing.T, path string, opts JournalOptions) *Journal {
@@ -49,9 +49,9 @@ func TestJournalOverload(t *testing.T) {
 		t.Errorf("%d dropped, want 900 or more", n)
 	}
 	j.mu.Lock()
-	waiting := len(j.current.entries)
+	waiting := j.current.waiting()
 	if j.flying != nil {
-		waiting += len(j.flying.entries)
+		waiting += j.flying.waiting()
 	}
 	j.mu.Unlock()
 	if waiting > 100 {
@@ -87,6 +87,9 @@ func TestJournalBounds(t *testing.T) {
 	}
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if n := j.Stats(); n != (registry.JournalStats{Evicted: 150}) {
+		t.Errorf("%+v, want 150 evicted", n)
 	}
 	j = openJournal(t, path, JournalOptions{})
 	ctx := context.Background()

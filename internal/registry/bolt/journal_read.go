@@ -69,13 +69,25 @@ func (j *Journal) find(ctx context.Context, reference string) (value []byte, key
 	err = j.view(ctx, func(tx *bbolt.Tx) error {
 		k := tx.Bucket([]byte(bucketReferences)).Get([]byte(reference))
 		key = string(k)
-		value = bytes.Clone(tx.Bucket([]byte(bucketDecisions)).Get(k))
+		for r := range rings {
+			if v := tx.Bucket(r.bucket()).Get(k); v != nil {
+				value = bytes.Clone(v)
+			}
+		}
 		return nil
 	})
 	if err == nil && value == nil {
-		err = fmt.Errorf("decision with reference %q: %w", clip(reference), trust.ErrNotFound)
+		err = fmt.Errorf("decision with reference %q: %w%s", clip(reference), trust.ErrNotFound, j.notKept())
 	}
 	return value, key, err
+}
+
+// notKept says to whom a reference was given that what it refers to may never have been kept.
+func (j *Journal) notKept() string {
+	if n := j.sampled.Load(); n > 0 {
+		return fmt.Sprintf(" (of unknown phones, %d decisions were only counted since the start, because there were too many)", n)
+	}
+	return ""
 }
 
 // found is a decision on its way to the reader, with its key to sort by.
@@ -122,8 +134,8 @@ func (j *Journal) inMemory(f registry.DecisionFilter, before string) (out []foun
 	skip = map[string]bool{}
 	j.mu.Lock()
 	for _, b := range j.waiting() {
-		for _, e := range b.entries {
-			if b.byRef[e.reference()] == e && !skip[e.reference()] {
+		for e := range b.latest() {
+			if !skip[e.reference()] {
 				entries = append(entries, e)
 			}
 		}
@@ -151,8 +163,7 @@ func (j *Journal) inMemory(f registry.DecisionFilter, before string) (out []foun
 func (j *Journal) onDisk(ctx context.Context, f registry.DecisionFilter, before string, skip map[string]bool) (out []found, err error) {
 	for more := true; more && len(out) < f.Limit; {
 		err := j.view(ctx, func(tx *bbolt.Tx) error {
-			c := tx.Bucket([]byte(bucketDecisions)).Cursor()
-			k, v := seekBefore(c, before)
+			c, k, v := seekBefore(tx, before)
 			for n := 0; k != nil && n < scanAtOnce && len(out) < f.Limit; n++ {
 				before = string(k)
 				if len(k) > 8 && !skip[before[8:]] {
@@ -163,7 +174,7 @@ func (j *Journal) onDisk(ctx context.Context, f registry.DecisionFilter, before 
 						out = append(out, found{before, d})
 					}
 				}
-				k, v = c.Prev()
+				k, v = c.prev()
 			}
 			more = k != nil
 			return nil
@@ -175,15 +186,39 @@ func (j *Journal) onDisk(ctx context.Context, f registry.DecisionFilter, before 
 	return out, nil
 }
 
-// seekBefore moves to the last key that is less than before, or to the last of all if before is "".
-func seekBefore(c *bbolt.Cursor, before string) (k, v []byte) {
-	if before == "" {
-		return c.Last()
+// cursor goes backward through both rings as if they were one.
+type cursor struct {
+	of   [rings]*bbolt.Cursor
+	k, v [rings][]byte
+}
+
+// seekBefore returns a cursor at the last key that is less than before, or at the last of all if before is "".
+func seekBefore(tx *bbolt.Tx, before string) (c *cursor, k, v []byte) {
+	c = &cursor{}
+	for r := range rings {
+		of := tx.Bucket(r.bucket()).Cursor()
+		c.of[r] = of
+		if k, _ := of.Seek([]byte(before)); before == "" || k == nil {
+			c.k[r], c.v[r] = of.Last()
+		} else {
+			c.k[r], c.v[r] = of.Prev()
+		}
 	}
-	if k, _ = c.Seek([]byte(before)); k == nil {
-		return c.Last()
+	k, v = c.prev()
+	return c, k, v
+}
+
+// prev returns the greatest key that is left, or nil.
+func (c *cursor) prev() (k, v []byte) {
+	r := known
+	if bytes.Compare(c.k[strangers], c.k[known]) > 0 {
+		r = strangers
 	}
-	return c.Prev()
+	k, v = c.k[r], c.v[r]
+	if k != nil {
+		c.k[r], c.v[r] = c.of[r].Prev()
+	}
+	return k, v
 }
 
 // AllowCount implements registry.Journal. Of the profiles, those not seen for longest are forgotten beyond JournalOptions.MaxProfiles.

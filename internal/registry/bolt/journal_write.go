@@ -16,7 +16,6 @@ import (
 
 const (
 	bucketJournal    = "journal"
-	bucketDecisions  = "decisions"
 	bucketReferences = "references" // reference -> key of the decision
 	bucketAllows     = "allows"     // mail profile -> tally
 	bucketReceipts   = "receipts"
@@ -28,24 +27,32 @@ const (
 
 // counts is what the journal knows about itself.
 type counts struct {
-	number                      uint64 // of the last batch
-	decisions, allows, receipts int64
-	bytes                       int64 // of the decisions
+	number           uint64 // of the last batch
+	decisions, bytes [rings]int64
+	allows, receipts int64
 }
 
-func readCounts(tx *bbolt.Tx) counts {
+// fields lists the counts in the order in which they are stored. Those of strangers came later: they are zero in a file that has none.
+func (c *counts) fields() []*int64 {
+	return []*int64{&c.decisions[known], &c.allows, &c.receipts, &c.bytes[known], &c.decisions[strangers], &c.bytes[strangers]}
+}
+
+func readCounts(tx *bbolt.Tx) (c counts) {
 	raw := tx.Bucket([]byte(bucketJournal)).Get([]byte(keyState))
-	if len(raw) != 40 {
-		return counts{}
+	if len(raw) != 40 && len(raw) != 56 {
+		return c
 	}
-	n := func(i int) int64 { return int64(binary.BigEndian.Uint64(raw[8*i:])) }
-	return counts{number: uint64(n(0)), decisions: n(1), allows: n(2), receipts: n(3), bytes: n(4)}
+	c.number = binary.BigEndian.Uint64(raw)
+	for i, n := range c.fields()[:len(raw)/8-1] {
+		*n = int64(binary.BigEndian.Uint64(raw[8+8*i:]))
+	}
+	return c
 }
 
 func (c counts) write(tx *bbolt.Tx) error {
-	var raw []byte
-	for _, n := range []int64{int64(c.number), c.decisions, c.allows, c.receipts, c.bytes} {
-		raw = binary.BigEndian.AppendUint64(raw, uint64(n))
+	raw := binary.BigEndian.AppendUint64(nil, c.number)
+	for _, n := range c.fields() {
+		raw = binary.BigEndian.AppendUint64(raw, uint64(*n))
 	}
 	return tx.Bucket([]byte(bucketJournal)).Put([]byte(keyState), raw)
 }
@@ -64,8 +71,8 @@ func (j *Journal) open() (number uint64, err error) {
 			if err := checkFormat(tx, bucketJournal, journalVersion); err != nil {
 				return err
 			}
-			for _, name := range []string{bucketDecisions, bucketReferences, bucketAllows, bucketReceipts} {
-				if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			for _, name := range [][]byte{known.bucket(), strangers.bucket(), []byte(bucketReferences), []byte(bucketAllows), []byte(bucketReceipts)} {
+				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 					return fmt.Errorf("create %s: %w", name, err)
 				}
 			}
@@ -97,6 +104,8 @@ func (j *Journal) run() {
 	idle := time.NewTicker(pruneEvery)
 	defer idle.Stop()
 	backoff := time.Duration(0)
+	var lost reporter
+	defer func() { lost.report(j, true) }()
 	for {
 		closing := false
 		select {
@@ -107,6 +116,7 @@ func (j *Journal) run() {
 			closing = true
 		}
 		err := j.flush()
+		lost.report(j, false)
 		if closing {
 			return
 		}
@@ -157,7 +167,7 @@ func (j *Journal) flush() error {
 		err = nil // the disk failed after the new root was written: what can be read is what counts
 	}
 	if err != nil {
-		j.opts.Log.Error("journal cannot be written, decisions wait in memory", "path", j.path, "waiting", len(b.entries), "dropped", j.dropped.Load(), "error", err)
+		j.opts.Log.Error("journal cannot be written, decisions wait in memory", "path", j.path, "waiting", b.waiting(), "dropped", j.dropped.Load(), "error", err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -186,7 +196,7 @@ func (j *Journal) takeBack(b *batch) {
 	late := j.current
 	j.current = b
 	b.number = late.number
-	for _, e := range late.entries {
+	for e := range late.latest() {
 		b.add(e)
 	}
 	b.total.add(late.total)
@@ -207,14 +217,14 @@ func merge(into, from map[string]tally, limit int) {
 
 // write writes a batch and removes what is too much or too old; more says that there is more to remove.
 func (j *Journal) write(b *batch) (more bool, err error) {
+	var evicted [rings]uint64
 	err = j.db.Load().Update(func(tx *bbolt.Tx) error {
 		c := readCounts(tx)
-		more = j.tooMuch(tx, c)
-		if b.empty() && !more {
+		if more = j.tooMuch(tx, c, known) != nil || j.tooMuch(tx, c, strangers) != nil; b.empty() && !more {
 			return errNothing
 		}
 		c.number = b.number
-		for _, e := range b.entries {
+		for e := range b.latest() {
 			if err := putDecision(tx, e, &c); err != nil {
 				return fmt.Errorf("write decision: %w", err)
 			}
@@ -222,63 +232,95 @@ func (j *Journal) write(b *batch) (more bool, err error) {
 		if err := j.writeTallies(tx, b, &c); err != nil {
 			return err
 		}
-		for range pruneAtOnce {
-			if more = j.tooMuch(tx, c); !more {
-				break
-			}
-			if err := removeOldest(tx, &c); err != nil {
+		more = false
+		for r := range rings {
+			n, left, err := j.prune(tx, &c, r, b.waiting()+pruneAtOnce)
+			if err != nil {
 				return fmt.Errorf("remove old decision: %w", err)
 			}
+			evicted[r], more = n, more || left
 		}
 		return c.write(tx)
 	})
 	if errors.Is(err, errNothing) {
 		return false, nil
 	}
-	return more, err
+	if err != nil {
+		return false, err
+	}
+	for r, n := range evicted {
+		j.evicted[r].Add(n)
+	}
+	return more, nil
 }
 
 // errNothing rolls an empty flush back.
 var errNothing = errors.New("nothing to write")
 
 func putDecision(tx *bbolt.Tx, e *entry, c *counts) error {
-	decisions, references := tx.Bucket([]byte(bucketDecisions)), tx.Bucket([]byte(bucketReferences))
+	decisions, references := tx.Bucket(e.ring.bucket()), tx.Bucket([]byte(bucketReferences))
 	decisions.FillPercent = 0.9 // nearly always appended to
 	reference := []byte(e.reference())
 	if old := references.Get(reference); old != nil {
-		// The same reference again replaces what it stood for.
-		if v := decisions.Get(old); v != nil {
-			c.decisions--
-			c.bytes -= int64(len(old) + len(v))
-			if err := decisions.Delete(bytes.Clone(old)); err != nil {
-				return err
-			}
+		// The same reference again replaces what it stood for, in whichever ring.
+		if err := forget(tx, bytes.Clone(old), c); err != nil {
+			return err
 		}
 	}
 	if err := references.Put(reference, []byte(e.key)); err != nil {
 		return err
 	}
-	c.decisions++
-	c.bytes += int64(e.size())
+	c.decisions[e.ring]++
+	c.bytes[e.ring] += int64(e.size())
 	return decisions.Put([]byte(e.key), e.value)
 }
 
-// tooMuch reports whether the oldest decision has to go.
-func (j *Journal) tooMuch(tx *bbolt.Tx, c counts) bool {
-	k, _ := tx.Bucket([]byte(bucketDecisions)).Cursor().First()
-	return len(k) >= 8 && (c.decisions > int64(j.opts.MaxDecisions) || c.bytes > j.opts.MaxBytes || keyTime(k).Before(j.opts.Now().Add(-j.opts.MaxAge)))
+// forget removes a decision without its reference.
+func forget(tx *bbolt.Tx, key []byte, c *counts) error {
+	for r := range rings {
+		b := tx.Bucket(r.bucket())
+		v := b.Get(key)
+		if v == nil {
+			continue
+		}
+		c.decisions[r]--
+		c.bytes[r] -= int64(len(key) + len(v))
+		if err := b.Delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func removeOldest(tx *bbolt.Tx, c *counts) error {
-	decisions, references := tx.Bucket([]byte(bucketDecisions)), tx.Bucket([]byte(bucketReferences))
-	k, v := decisions.Cursor().First()
-	k = bytes.Clone(k)
-	c.decisions--
-	c.bytes -= int64(len(k) + len(v))
-	if err := decisions.Delete(k); err != nil {
-		return err
+// prune removes the oldest decisions of a ring, at most so many. It returns how many were not past their time, and whether there is more to remove.
+func (j *Journal) prune(tx *bbolt.Tx, c *counts, r ring, limit int) (evicted uint64, more bool, err error) {
+	expiry := j.opts.Now().Add(-j.opts.MaxAge)
+	for range limit {
+		key := bytes.Clone(j.tooMuch(tx, *c, r))
+		if key == nil {
+			return evicted, false, nil
+		}
+		if !keyTime(key).Before(expiry) {
+			evicted++
+		}
+		if err := errors.Join(forget(tx, key, c), tx.Bucket([]byte(bucketReferences)).Delete(key[8:])); err != nil {
+			return evicted, true, err
+		}
 	}
-	return references.Delete(k[8:])
+	return evicted, j.tooMuch(tx, *c, r) != nil, nil
+}
+
+// tooMuch returns the key of the oldest decision of a ring if that has to go, and nil if not.
+func (j *Journal) tooMuch(tx *bbolt.Tx, c counts, r ring) []byte {
+	n, size := j.opts.MaxDecisions, j.opts.MaxBytes
+	if r == strangers {
+		n, size = j.opts.MaxStrangers, j.opts.MaxStrangerBytes
+	}
+	k, _ := tx.Bucket(r.bucket()).Cursor().First()
+	if len(k) >= 8 && (c.decisions[r] > int64(n) || c.bytes[r] > size || keyTime(k).Before(j.opts.Now().Add(-j.opts.MaxAge))) {
+		return k
+	}
+	return nil
 }
 
 func (j *Journal) writeTallies(tx *bbolt.Tx, b *batch, c *counts) error {

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	formatVersion        = 1
+	formatVersion        = 2 // 1 had every record in JSON
 	defaultKeepRevisions = 200_000
 	defaultChangesLimit  = 1000
 	tablePrefix          = "table." // a table may be called like one of the buckets below
@@ -62,7 +62,7 @@ type Store struct {
 var _ registry.Store = (*Store)(nil)
 
 // Open opens the registry file, creating it in an existing directory. If somebody else holds it, the error is a *HeldError, after one second. A file that
-// was written by a newer version, or that is not a registry, is refused and left as it is.
+// was written in another format, or that is not a registry, is refused and left as it is.
 func Open(path string, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -88,6 +88,7 @@ func Open(path string, opts Options) (*Store, error) {
 		_ = closeFile(db, path)
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	db.NoFreelistSync = true // after large changes the list of free pages is the most of what a commit writes
 	go s.commitLoop()
 	return s, nil
 }
@@ -114,7 +115,7 @@ func (s *Store) prepare() error {
 	})
 }
 
-// checkFormat writes the format version into the bucket of a new file, and refuses the file of a newer version or of another program.
+// checkFormat writes the format version into the bucket of a new file, and refuses the file of another version or of another program.
 func checkFormat(tx *bbolt.Tx, bucket string, version int) error {
 	b := tx.Bucket([]byte(bucket))
 	if b == nil {
@@ -133,7 +134,10 @@ func checkFormat(tx *bbolt.Tx, bucket string, version int) error {
 		return fmt.Errorf("not the expected file: format version %q", raw)
 	}
 	if found > version {
-		return fmt.Errorf("the file has format version %d, this program knows versions up to %d: run the newer program that wrote it", found, version)
+		return fmt.Errorf("the file has format version %d, this program writes version %d: run the newer program that wrote it", found, version)
+	}
+	if found < version {
+		return fmt.Errorf("the file has format version %d of a program before the first release, this program writes version %d: begin with an empty file", found, version)
 	}
 	return nil
 }
@@ -241,6 +245,14 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.signal()
 	<-s.stopped
+	s.mu.Lock()
+	failed := s.failed
+	s.mu.Unlock()
+	if failed == nil {
+		if err := saveFreelist(s.db); err != nil {
+			s.log.Warn("registry file: cannot save the list of free pages, the next start will take longer", "path", s.path, "error", err)
+		}
+	}
 	if err := closeFile(s.db, s.path); err != nil {
 		return fmt.Errorf("close registry: %w", err)
 	}

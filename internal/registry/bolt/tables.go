@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -31,6 +32,9 @@ func (r *reader) bucket(t registry.Table) *bbolt.Bucket {
 		if b = r.tx.Bucket([]byte(tablePrefix + string(t))); b == nil {
 			r.fail(fmt.Errorf("table %q %w: there is none of this name", t, trust.ErrInvalid))
 			return nil
+		}
+		if slices.Contains(registry.Appended(), t) {
+			b.FillPercent = 0.95
 		}
 		r.buckets[t] = b
 	}

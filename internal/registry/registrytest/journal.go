@@ -28,6 +28,7 @@ func RunJournal(t *testing.T, fresh FreshJournal) {
 		"Receipts": receipts,
 		"Parallel": parallel,
 		"Ages":     ages,
+		"Flood":    flood,
 		"Close":    closingJournal,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,6 +95,13 @@ func (s *journalSuite) decision(reference string, action trust.Action) trust.Dec
 	}
 }
 
+// stranger returns a decision about somebody of whom nothing is known.
+func (s *journalSuite) stranger(reference, remote string) trust.Decision {
+	d := s.decision(reference, trust.Deny)
+	d.Device, d.Serial, d.Profile, d.Remote = "", "", "", remote
+	return d
+}
+
 func (s *journalSuite) references(f registry.DecisionFilter) string {
 	s.Helper()
 	ds, err := s.Decisions(context.Background(), f)
@@ -130,7 +138,7 @@ func found(t *testing.T, s *journalSuite) {
 		}
 	})
 	again := s.decision("R-deny", trust.Deny)
-	again.User = "bob@contoso.com"
+	again.User, again.Device, again.Serial = "bob@contoso.com", "", "" // now a stranger's
 	s.Record(again)
 	s.Record(trust.Decision{Action: trust.Deny}) // without a reference nobody can ask for it
 	s.stages(func(stage string) {
@@ -188,7 +196,11 @@ func list(t *testing.T, s *journalSuite) {
 	for i := range 300 {
 		s.pass(time.Millisecond)
 		ref := fmt.Sprintf("%x-%d", i*7919%1000, i) // references need not be in order
-		s.Record(s.decision(ref, trust.Deny))
+		d := s.decision(ref, trust.Deny)
+		if i%3 == 0 {
+			d.Device, d.Serial, d.Remote = "", "", fmt.Sprintf("10.0.%d.1", i%256) // strangers are listed among the others
+		}
+		s.Record(d)
 		want = append([]string{ref}, want...)
 		if i == 100 || i == 200 {
 			time.Sleep(registry.FlushEvery + registry.FlushEvery/2)
@@ -316,38 +328,5 @@ func parallel(t *testing.T, s *journalSuite) {
 	})
 	if n := s.Dropped(); n != 0 {
 		t.Errorf("%d dropped", n)
-	}
-}
-
-func ages(t *testing.T, s *journalSuite) {
-	s.Record(s.decision("old", trust.Deny))
-	s.pass(366 * 24 * time.Hour)
-	s.Record(s.decision("young", trust.Deny))
-	s.reopen()
-	if got := s.references(registry.DecisionFilter{}); got != "young" {
-		t.Errorf("a year later: %q, want only the young one", got)
-	}
-	if _, err := s.Decision(context.Background(), "old"); !errors.Is(err, trust.ErrNotFound) {
-		t.Errorf("a year later: %v, want ErrNotFound", err)
-	}
-}
-
-func closingJournal(t *testing.T, s *journalSuite) {
-	s.Record(s.decision("a", trust.Deny))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	ctx := context.Background()
-	s.Record(s.decision("b", trust.Deny))
-	s.Record(trust.Decision{Action: trust.Allow})
-	s.Fetched(registry.Receipt{Object: "o"})
-	_, one := s.Decision(ctx, "a")
-	_, many := s.Decisions(ctx, registry.DecisionFilter{})
-	_, _, count := s.AllowCount(ctx, "")
-	_, fetched := s.Receipts(ctx, "o", 1)
-	for i, err := range []error{one, many, count, fetched, s.Close()} {
-		if !errors.Is(err, registry.ErrClosed) {
-			t.Errorf("call %d after Close: %v, want ErrClosed", i, err)
-		}
 	}
 }
