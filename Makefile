@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 CC_FOUND := $(shell command -v $${CC:-cc} gcc clang 2>/dev/null | head -n 1)
 RACE     := $(if $(CC_FOUND),-race,)
 
-.PHONY: help build run test fmt vet lint unit e2e fuzz bench clean
+.PHONY: help build run test fmt vet lint unit e2e hsm fuzz bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ unit: ## Go tests of every package, and the Rego tests, with the race detector w
 
 e2e: build ## architecture test, and scripts over the real binary
 	POSTERN_BINARY=$(CURDIR)/bin/postern $(GO) test -tags $(TAGS) -timeout 20m ./test/...
+
+hsm: ## keys in a PKCS #11 token; needs a C compiler and SoftHSM
+	CGO_ENABLED=1 $(GO) test -tags $(TAGS),pkcs11 -run PKCS11 ./internal/ca
 
 lint: ## golangci-lint, where it is installed
 	golangci-lint run --build-tags $(TAGS)
