@@ -47,7 +47,7 @@ const doors = 3
 
 // fixture reports whether a package only gives tests real parts. Only tests may import it, or a test's shortcut would end up in the product.
 func fixture(name string) bool {
-	return name == "internal/registry/registrytest" || name == "internal/ca/catest" || in(name, "test")
+	return name == "internal/registry/registrytest" || name == "internal/ca/catest" || name == "internal/peertest" || in(name, "test")
 }
 
 // owners says which packages may import a library. A library has one owner, so that it can be replaced, and its dangers be known, in one place.

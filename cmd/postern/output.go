@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -97,9 +96,4 @@ func filters(c *cobra.Command, names ...string) url.Values {
 func listFlags(c *cobra.Command, cursor, what string) {
 	c.Flags().Int("limit", 100, "entries to a page, 1 to 1000")
 	c.Flags().String(cursor, "", what)
-}
-
-// background is the context of work that must end even when the command is interrupted.
-func background(d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), d)
 }

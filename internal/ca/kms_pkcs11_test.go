@@ -21,6 +21,7 @@ import (
 
 	"postern/internal/ca"
 	"postern/internal/ca/catest"
+	"postern/internal/peertest"
 	"postern/internal/trust"
 )
 
@@ -28,7 +29,7 @@ import (
 // the process, so there is one token for the test.
 func token(t *testing.T) (uri func(object string) string, pinFile string) {
 	t.Helper()
-	util := peer(t, "softhsm2-util")
+	util := peertest.Find(t, "softhsm2-util")
 	dir := t.TempDir()
 	module := ""
 	for _, path := range []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so"} {

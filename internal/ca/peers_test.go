@@ -17,21 +17,9 @@ import (
 
 	"postern/internal/ca"
 	"postern/internal/ca/catest"
+	"postern/internal/peertest"
 	"postern/internal/trust"
 )
-
-// peer returns the path of a program that is not ours. Where POSTERN_REQUIRE_PEERS is 1, its absence is a failure.
-func peer(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("POSTERN_REQUIRE_PEERS") == "1" {
-			t.Fatalf("%s is required and missing", name)
-		}
-		t.Skipf("%s is missing", name)
-	}
-	return path
-}
 
 // run returns the output of a program, and whether it ended well.
 func run(t *testing.T, program string, args ...string) (string, bool) {
@@ -89,7 +77,7 @@ func (b bench) leaf(t *testing.T, name string) *x509.Certificate {
 
 func TestOpenSSLReadsCertificates(t *testing.T) {
 	t.Parallel()
-	openssl := peer(t, "openssl")
+	openssl := peertest.Find(t, "openssl")
 	b := newBench(t)
 	r := catest.Request(t, b.Issuer, "alice@contoso.com", rsaKey(t, 2048))
 	b.write(t, "leaf.pem", "CERTIFICATE", issue(t, b.Issuer, r).Cert.Raw)
@@ -152,7 +140,7 @@ func (b bench) crl(t *testing.T, name string, number, base int64, entries ...x50
 
 func TestOpenSSLCombinesDeltas(t *testing.T) {
 	t.Parallel()
-	openssl := peer(t, "openssl")
+	openssl := peertest.Find(t, "openssl")
 	b := newBench(t)
 	entry := func(file string, reason trust.ReasonCode) x509.RevocationListEntry {
 		return x509.RevocationListEntry{SerialNumber: b.leaf(t, file).SerialNumber, RevocationTime: time.Now(), ReasonCode: reason.Number()}
@@ -227,7 +215,7 @@ func TestOCSPPeers(t *testing.T) {
 	for _, program := range []string{"openssl", "ocsptool"} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
-			path := peer(t, program)
+			path := peertest.Find(t, program)
 			b := newBench(t)
 			at := time.Now().Add(-time.Minute)
 			url := b.respond(t, map[string]ca.OCSPAnswer{

@@ -21,6 +21,7 @@ import (
 
 	"postern/internal/ca"
 	"postern/internal/ca/catest"
+	"postern/internal/peertest"
 	"postern/internal/trust"
 )
 
@@ -84,7 +85,7 @@ func (d *disk) crl(id string) error {
 // openssl verifies a device certificate against the root, with the issuing CAs that are published.
 func (d *disk) openssl(c *x509.Certificate) {
 	d.t.Helper()
-	openssl := peer(d.t, "openssl")
+	openssl := peertest.Find(d.t, "openssl")
 	b := bench{d.Issuer, d.t.TempDir()}
 	chain := d.Chain()
 	b.write(d.t, "leaf.pem", "CERTIFICATE", c.Raw)

@@ -8,20 +8,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-)
 
-// peer gives the path of an independent program, or skips; with POSTERN_REQUIRE_PEERS=1 its absence is a failure.
-func peer(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("POSTERN_REQUIRE_PEERS") == "1" {
-			t.Fatalf("%s is not installed", name)
-		}
-		t.Skipf("%s is not installed", name)
-	}
-	return path
-}
+	"postern/internal/peertest"
+)
 
 // foreignXML decodes a document by libwbxml.
 func foreignXML(t *testing.T, program string, body []byte) string {
@@ -43,7 +32,7 @@ func foreignXML(t *testing.T, program string, body []byte) string {
 }
 
 func TestRefusalsByPeer(t *testing.T) {
-	program := peer(t, "wbxml2xml")
+	program := peertest.Find(t, "wbxml2xml")
 	for c := range golden() {
 		t.Run(c.String(), func(t *testing.T) {
 			_, _, body := Refusal(c, Version161, StatusDeviceIsBlockedForThisUser)
@@ -61,7 +50,7 @@ func TestRefusalsByPeer(t *testing.T) {
 
 // TestNamesByPeer writes every element of every page and lets libwbxml name it.
 func TestNamesByPeer(t *testing.T) {
-	program := peer(t, "wbxml2xml")
+	program := peertest.Find(t, "wbxml2xml")
 	for p := Page(0); p <= lastPage; p++ {
 		for token := byte(firstTag); token < bitContent; token++ {
 			name := p.Name(token)

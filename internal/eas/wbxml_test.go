@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"postern/internal/peertest"
 )
 
 func encode(t testing.TB, e *Encoder) []byte {
@@ -34,7 +36,7 @@ func TestEncodeAndDecode(t *testing.T) {
 	if root.Find("SyncKey", "none").Find("x") != nil || root.Value("none") != "" || root.Find("none").All("x") != nil {
 		t.Error("found what is not there")
 	}
-	if text := foreignXML(t, peer(t, "wbxml2xml"), body); !strings.Contains(text, "Grüße") || !strings.Contains(text, "SyncKey>1<") {
+	if text := foreignXML(t, peertest.Find(t, "wbxml2xml"), body); !strings.Contains(text, "Grüße") || !strings.Contains(text, "SyncKey>1<") {
 		t.Errorf("wbxml2xml reads %s", text)
 	}
 }

@@ -13,21 +13,9 @@ import (
 	"testing"
 
 	"postern/internal/ca/catest"
+	"postern/internal/peertest"
 	"postern/internal/trust"
 )
-
-// peer returns the path of a program that is not ours. Where POSTERN_REQUIRE_PEERS is 1, its absence is a failure.
-func peer(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("POSTERN_REQUIRE_PEERS") == "1" {
-			t.Fatalf("%s is required and missing", name)
-		}
-		t.Skipf("%s is missing", name)
-	}
-	return path
-}
 
 // field is a lab that serves HTTP, with certificates of every standing.
 type field struct {
@@ -100,7 +88,7 @@ func (f *field) download(name, path string) {
 
 func TestOpenSSLHonoursBaseAndDelta(t *testing.T) {
 	t.Parallel()
-	openssl := peer(t, "openssl")
+	openssl := peertest.Find(t, "openssl")
 	f := newField(t)
 	check := func(base string) {
 		for name, revoked := range map[string]bool{"good": false, "superseded": false, "revoked": true, "revoked in delta": true, "held": true,
@@ -142,7 +130,7 @@ func TestOCSPPeersAgree(t *testing.T) {
 	for _, program := range []string{"openssl", "ocsptool"} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
-			path := peer(t, program)
+			path := peertest.Find(t, program)
 			f := newField(t)
 			unknown, err := f.issuer.Issue(t.Context(), catest.Request(t, f.issuer, "alice@contoso.com", f.key))
 			f.must(err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/peertest"
 	"postern/internal/registry"
 	"postern/internal/trust"
 )
@@ -36,7 +37,7 @@ func newCertmonger(t *testing.T, g *gate) certmonger {
 	// It ends with the command it is given, and that with a file.
 	alive := c.save("alive", nil)
 	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, peer(t, "certmonger"), "-L", "-P", socket, "-n", "-d2", "-c", "sh -c 'while [ -e "+alive+" ]; do sleep 0.1; done'")
+	cmd := exec.CommandContext(ctx, peertest.Find(t, "certmonger"), "-L", "-P", socket, "-n", "-d2", "-c", "sh -c 'while [ -e "+alive+" ]; do sleep 0.1; done'")
 	cmd.Dir, cmd.Env = dir, c.env
 	log, err := os.Create(filepath.Join(dir, "log"))
 	g.must(err)
@@ -70,7 +71,7 @@ func (c certmonger) getcert(args ...string) (string, bool) {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, peer(c.T, "getcert"), args...)
+	cmd := exec.CommandContext(ctx, peertest.Find(c.T, "getcert"), args...)
 	cmd.Dir, cmd.Env = c.dir, c.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err == nil
@@ -110,7 +111,7 @@ func (c certmonger) settles(id, state string) {
 
 // certmonger enrols, is issued a certificate for the same key and transactionID again, and one for a new key.
 func TestCertmonger(t *testing.T) {
-	peer(t, "certmonger")
+	peertest.Find(t, "certmonger")
 	g := newGate(t)
 	c := newCertmonger(t, g)
 	d := g.device()
@@ -145,7 +146,7 @@ func samePublicKey(a, b *x509.Certificate) bool {
 
 // certmonger polls while an administrator thinks, and is refused.
 func TestCertmongerPending(t *testing.T) {
-	peer(t, "certmonger")
+	peertest.Find(t, "certmonger")
 	g := newPendingGate(t)
 	c := newCertmonger(t, g)
 	c.request("dev1", g.challenge(g.device()))

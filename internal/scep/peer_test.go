@@ -11,21 +11,9 @@ import (
 	"testing"
 
 	"postern/internal/ca"
+	"postern/internal/peertest"
 	"postern/internal/trust"
 )
-
-// peer returns the path of a program that is not ours. Where POSTERN_REQUIRE_PEERS is 1, its absence is a failure.
-func peer(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("POSTERN_REQUIRE_PEERS") == "1" {
-			t.Fatalf("%s is required and missing", name)
-		}
-		t.Skipf("%s is missing", name)
-	}
-	return path
-}
 
 // client is a directory in which a program of others runs.
 type client struct {
@@ -36,7 +24,7 @@ type client struct {
 // run returns what the program wrote to standard output and to standard error, and whether it ended well.
 func (c client) run(program string, args ...string) (stdout []byte, stderr string, ok bool) {
 	c.Helper()
-	cmd := exec.CommandContext(c.Context(), peer(c.T, program), args...)
+	cmd := exec.CommandContext(c.Context(), peertest.Find(c.T, program), args...)
 	cmd.Dir = c.dir
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
