@@ -19,3 +19,14 @@ func Find(t testing.TB, name string) string {
 	}
 	return path
 }
+
+// File is Find for a file that a package of others brings, such as a library of Java.
+func File(t testing.TB, path string) {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("POSTERN_REQUIRE_PEERS") == "1" {
+			t.Fatalf("%s is required and missing", path)
+		}
+		t.Skipf("%s is missing", path)
+	}
+}
