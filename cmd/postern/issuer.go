@@ -24,8 +24,8 @@ import (
 // maxIssuerFile is the size limit of what issuer commands read, in octets: a chain, a request, a CRL.
 const maxIssuerFile = 256 << 10
 
-// atNextStart is what every command says that changes keys on disk.
-const atNextStart = "It takes effect at the next start of `postern serve`; until then a running one goes on as before."
+// atOnce is what every command says that changes keys on disk.
+const atOnce = "A running `postern serve` takes it up within seconds; `postern status` says so if it cannot."
 
 func (a *app) issuerCommand() *cobra.Command {
 	return group("issuer", "The keys of an issuer, on this machine: look up, rotate, have certified by somebody else",
@@ -199,7 +199,7 @@ func (a *app) changed(c *cobra.Command, k keysOf, text string) error {
 			fmt.Fprintf(c.OutOrStdout(), "%s: %s, valid until %s\n", g.Name, g.State, stamp(g.NotAfter))
 		}
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n%s\n", text, atNextStart)
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n%s\n", text, atOnce)
 	return err
 }
 

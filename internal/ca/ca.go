@@ -55,7 +55,8 @@ type state struct {
 	ras     []RA // the one in force first
 	next    []*x509.Certificate
 	history history
-	rootCRL []byte // of an offline root, as imported
+	rootCRL []byte        // of an offline root, as imported
+	over    chan struct{} // closed when another state is in its place
 }
 
 // signer is one CA of the issuer, with its OCSP responder. An offline root has no key.
@@ -135,7 +136,7 @@ func (i *Issuer) assemble(m *Material, crl []byte) (*state, error) {
 	if err := m.check(i.spec, now, i.log); err != nil {
 		return nil, err
 	}
-	s := &state{history: m.history, rootCRL: crl, ras: []RA{newRA(m.ra, Current)}}
+	s := &state{history: m.history, rootCRL: crl, over: make(chan struct{}), ras: []RA{newRA(m.ra, Current)}}
 	s.cas = []*signer{{id: generationName(IssuingCA, current(m.history.Issuing).Number), pair: m.issuing, state: Current}, {id: RootCA, pair: m.root, state: Current}}
 	for _, c := range m.cas {
 		s.cas = append(s.cas, &signer{id: c.id, pair: c.pair, state: c.state, until: c.until})
@@ -171,7 +172,10 @@ func newRA(p pair, s State) RA {
 
 // Reload takes up what Rotate, Activate, Import and ImportCRL have changed on disk since, without a pause: what has begun ends with the old keys. After an
 // error everything is as it was. changed says whether there was anything new; then CAs may have come or gone in Certificates.
-func (i *Issuer) Reload() (changed bool, err error) {
+//
+// announce, unless nil, gets what Certificates will return, before anything is signed with it: who verifies certificates has to know a CA before the first
+// one of it. An error of announce keeps the old keys.
+func (i *Issuer) Reload(announce func([]CACertificate) error) (changed bool, err error) {
 	i.reload.Lock()
 	defer i.reload.Unlock()
 	old := i.state.Load()
@@ -187,10 +191,19 @@ func (i *Issuer) Reload() (changed bool, err error) {
 	if err != nil {
 		return false, errors.Join(fmt.Errorf("reload issuer %s: %w", i.spec.ID, err), ring.Close())
 	}
+	if announce != nil {
+		if err := announce(s.certificates()); err != nil {
+			return false, errors.Join(fmt.Errorf("reload issuer %s: %w", i.spec.ID, err), s.auth.Shutdown(), ring.Close())
+		}
+	}
 	i.closers = append(i.closers, ring.Close, s.auth.Shutdown) // the old keys may be in use: they are closed in the end
 	i.state.Store(s)
+	close(old.over)
 	return true, nil
 }
+
+// Changed returns a channel that is closed when Reload next takes something up. Ask for it before reading what may change.
+func (i *Issuer) Changed() <-chan struct{} { return i.state.Load().over }
 
 // reread loads the keys, or nothing if nothing has changed.
 func (i *Issuer) reread(old *state, ring *keyring) (*Material, []byte, error) {
@@ -202,7 +215,7 @@ func (i *Issuer) reread(old *state, ring *keyring) (*Material, []byte, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("reload issuer %s: %w", i.spec.ID, err)
 	}
-	if h.sequence == old.history.sequence && string(crl) == string(old.rootCRL) && !old.over(i.now()) {
+	if h.sequence == old.history.sequence && string(crl) == string(old.rootCRL) && !old.outlived(i.now()) {
 		return nil, nil, nil
 	}
 	m, err := load(i.dir, i.passphrase, i.now(), ring)
@@ -212,8 +225,8 @@ func (i *Issuer) reread(old *state, ring *keyring) (*Material, []byte, error) {
 	return m, crl, nil
 }
 
-// over reports whether a retired CA has outlived its last certificate.
-func (s *state) over(now time.Time) bool {
+// outlived reports whether a retired CA has outlived its last certificate.
+func (s *state) outlived(now time.Time) bool {
 	for _, c := range s.cas {
 		if c.state == Retired && now.After(c.until) {
 			return true
@@ -249,8 +262,9 @@ func (s *state) ca(id string) (*signer, error) {
 
 // Certificates returns the certificates of all CAs: the issuing CA in force first, the root, then issuing CAs that are next or retired. A retired one is there
 // until its last certificate has expired, so that its CRLs are published until then.
-func (i *Issuer) Certificates() []CACertificate {
-	s := i.state.Load()
+func (i *Issuer) Certificates() []CACertificate { return i.state.Load().certificates() }
+
+func (s *state) certificates() []CACertificate {
 	out := make([]CACertificate, 0, len(s.cas))
 	for _, c := range s.cas {
 		out = append(out, CACertificate{c.id, c.cert})

@@ -290,7 +290,7 @@ func (i *Issuer) ImportCRL(raw []byte) error {
 	if err := ImportCRL(i.dir, raw, i.now()); err != nil {
 		return err
 	}
-	_, err := i.Reload()
+	_, err := i.Reload(nil)
 	return err
 }
 

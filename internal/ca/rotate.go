@@ -2,7 +2,10 @@ package ca
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -310,6 +313,11 @@ func (i *Issuer) NextCAMessage() ([]byte, error) {
 	issuing := s.cas[0]
 	if err := outer.AddSignerChain(issuing.cert, issuing.key, s.chain[1:], pkcs7.SignerInfoConfig{}); err != nil {
 		return nil, fmt.Errorf("sign next CA: %w", err)
+	}
+	if _, ok := issuing.cert.PublicKey.(*rsa.PublicKey); ok {
+		// The library writes sha256WithRSAEncryption, which some clients do not know here (RFC 3370, section 3.2). The field is not signed.
+		infos := outer.GetSignedData().SignerInfos
+		infos[0].DigestEncryptionAlgorithm = pkix.AlgorithmIdentifier{Algorithm: pkcs7.OIDEncryptionAlgorithmRSA, Parameters: asn1.NullRawValue}
 	}
 	der, err := outer.Finish()
 	if err != nil {

@@ -61,12 +61,32 @@ func (d *disk) open() {
 	d.t.Cleanup(func() { _ = i.Close() })
 }
 
+// reload takes up what has changed on disk, after the CAs were announced while everything was as before.
 func (d *disk) reload() {
 	d.t.Helper()
-	changed, err := d.Reload()
+	before, told := d.Changed(), d.ids()
+	refused := errors.New("refused")
+	if changed, err := d.Reload(func([]ca.CACertificate) error { return refused }); changed || !errors.Is(err, refused) || !slices.Equal(d.ids(), told) {
+		d.t.Errorf("refused: %t %v", changed, err)
+	}
+	var announced []ca.CACertificate
+	changed, err := d.Reload(func(all []ca.CACertificate) error {
+		announced = all
+		select {
+		case <-before:
+			d.t.Error("changed before it was announced")
+		default:
+		}
+		return nil
+	})
 	d.must(err)
-	if !changed {
-		d.t.Error("nothing changed")
+	if !changed || !slices.EqualFunc(announced, d.Certificates(), func(a, b ca.CACertificate) bool { return a.ID == b.ID && a.Cert.Equal(b.Cert) }) {
+		d.t.Errorf("changed %t, announced %v", changed, announced)
+	}
+	select {
+	case <-before:
+	default:
+		d.t.Error("nobody was told")
 	}
 }
 
@@ -120,7 +140,7 @@ func TestRotateIssuing(t *testing.T) {
 	if _, err := d.NextCAMessage(); !errors.Is(err, trust.ErrNotFound) {
 		t.Errorf("next CA of a new issuer: %v", err)
 	}
-	if changed, err := d.Reload(); changed || err != nil {
+	if changed, err := d.Reload(nil); changed || err != nil {
 		t.Errorf("reload of nothing: %t %v", changed, err)
 	}
 	d.must(ca.Rotate(d.dir, catest.Spec(), d.phrase, d.now(), ca.RotateIssuing))
@@ -214,11 +234,11 @@ func checkRetired(t *testing.T, d *disk, oldRA, oldCA, leaf *x509.Certificate) {
 	then := d.clock.Load()
 	d.clock.Store(issuing[0].Until.Unix() + 1)
 	defer d.clock.Store(then)
-	if _, err := d.Reload(); err == nil {
+	if _, err := d.Reload(nil); err == nil {
 		t.Error("an RA that has expired was taken up") // five years: RA 2 is over as well
 	}
 	d.clock.Store(issuing[0].Until.Unix() - 1)
-	if changed, err := d.Reload(); changed || err != nil {
+	if changed, err := d.Reload(nil); changed || err != nil {
 		t.Errorf("before the end: %t %v", changed, err)
 	}
 }
@@ -352,7 +372,7 @@ func TestReloadKeepsWhatWorks(t *testing.T) {
 	good, err := os.ReadFile(filepath.Join(d.dir, "issuing-2.crt"))
 	d.must(err)
 	d.must(os.WriteFile(filepath.Join(d.dir, "issuing-2.crt"), []byte("damage"), 0o600))
-	if changed, err := d.Reload(); err == nil || changed {
+	if changed, err := d.Reload(nil); err == nil || changed {
 		t.Error("a damaged certificate was taken up")
 	}
 	issue(t, d.Issuer, catest.Request(t, d.Issuer, "alice@contoso.com", ecKey(t, elliptic.P256())))
@@ -364,7 +384,7 @@ func TestReloadKeepsWhatWorks(t *testing.T) {
 	} {
 		name := filepath.Join(d.dir, "generations-9.json")
 		d.must(os.WriteFile(name, []byte(text), 0o600))
-		if changed, err := d.Reload(); err == nil || changed {
+		if changed, err := d.Reload(nil); err == nil || changed {
 			t.Errorf("%s: taken up", text)
 		}
 		d.must(os.Remove(name))

@@ -2,9 +2,6 @@ package revocation
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -41,9 +38,9 @@ type document struct {
 
 // handler is the door.
 type handler struct {
-	p         *Publisher
-	documents map[string]func() (document, bool) // by path without the first slash; false: not there yet
-	ocsp      map[string]*responder              // by issuer
+	p     *Publisher
+	sites map[string]*site      // by issuer
+	ocsp  map[string]*responder // by issuer
 }
 
 // Handler returns the distribution point and the OCSP responder, for the public listener (plain HTTP):
@@ -54,34 +51,22 @@ type handler struct {
 //
 // Do not put an http.ServeMux in front of it: that redirects paths with two slashes in a row, which base64 has. Where the issuer's URL has a path of its
 // own, strip it first (http.StripPrefix). A query is ignored. A CA that does not sign here has no delta, and one of another PKI no CRL.
-func (p *Publisher) Handler() (http.Handler, error) {
-	h := &handler{p: p, documents: map[string]func() (document, bool){}, ocsp: map[string]*responder{}}
-	for _, a := range p.authorities {
-		h.documents[a.name+"/"+a.id+".crl"] = func() (document, bool) { return a.crl(registry.Base) }
-		if !a.imported {
-			h.documents[a.name+"/"+a.id+"-delta.crl"] = func() (document, bool) { return a.crl(registry.Delta) }
-		}
+func (p *Publisher) Handler() http.Handler {
+	h := &handler{p: p, sites: map[string]*site{}, ocsp: map[string]*responder{}}
+	for _, s := range p.sites {
+		h.sites[s.name] = s
+		h.ocsp[s.name] = &responder{p: p, issuer: s.issuer, site: s}
 	}
-	for _, issuer := range p.cfg.Issuers {
-		id := issuer.Spec().ID
-		chain, err := issuer.PKCS7Chain()
-		if err != nil {
-			return nil, fmt.Errorf("distribution point of %s: %w", id, err)
-		}
-		h.fixed(id+"/chain.p7b", chain, typeBundle)
-		for _, c := range issuer.Certificates() {
-			h.fixed(id+"/"+c.ID+".cer", c.Cert.Raw, typeCertificate)
-		}
-		h.ocsp[id] = p.responder(issuer)
-	}
-	return h, nil
+	return h
 }
 
-// fixed adds a document that does not change while the process lives.
-func (h *handler) fixed(path string, body []byte, contentType string) {
-	sum := sha256.Sum256(body)
-	d := document{body: body, contentType: contentType, etag: `"` + hex.EncodeToString(sum[:]) + `"`, since: h.p.cfg.Now(), maxAge: certificateMaxAge}
-	h.documents[path] = func() (document, bool) { return d, true }
+// document finds what is published under a path.
+func (h *handler) document(path string) (get func() (document, bool), ok bool) {
+	issuer, name, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if s := h.sites[issuer]; s != nil {
+		get, ok = s.edition.Load().documents[name]
+	}
+	return get, ok
 }
 
 // crl returns the CRL that is served now.
@@ -104,7 +89,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.serveOCSP(w, r, rest)
 		return
 	}
-	get, ok := h.documents[strings.TrimPrefix(r.URL.Path, "/")]
+	get, ok := h.document(r.URL.Path)
 	if !ok {
 		http.NotFound(w, r)
 		return

@@ -7,13 +7,20 @@ import (
 	"time"
 )
 
-// follow serves the imported CRL, and every newer one that the issuer has, until ctx ends. An issuer gets to know of it within a minute here, whether it was
-// imported by this process or before a Reload.
-func (a *authority) follow(ctx context.Context) error {
-	for sleep(ctx, patience) == nil {
+// follow serves the imported CRL, and every newer one that the issuer takes up, until ctx ends.
+func (a *authority) follow(ctx context.Context) {
+	t := time.NewTicker(patience) // it may expire
+	defer t.Stop()
+	for {
+		changed := a.issuer.Changed()
 		a.take(ctx)
+		select {
+		case <-changed:
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
 	}
-	return nil
 }
 
 // take serves the CRL that was imported last. One that has expired stays served: it is all there is, and Status says that a new one is needed.

@@ -131,9 +131,7 @@ func (l *lab) publisher(dir string) *revocation.Publisher {
 func (l *lab) start() {
 	l.t.Helper()
 	l.pub = l.publisher(l.dir)
-	var err error
-	l.handler, err = l.pub.Handler()
-	l.must(err)
+	l.handler = l.pub.Handler()
 	l.must(l.pub.Prime(l.t.Context()))
 	l.stop = l.run(l.pub)
 }

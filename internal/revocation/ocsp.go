@@ -31,20 +31,7 @@ const (
 type responder struct {
 	p      *Publisher
 	issuer *ca.Issuer
-	own    map[string]map[trust.Serial]bool // CA id -> what it has signed of Config.Own
-}
-
-func (p *Publisher) responder(issuer *ca.Issuer) *responder {
-	r := &responder{p: p, issuer: issuer, own: map[string]map[trust.Serial]bool{}}
-	for _, c := range issuer.Certificates() {
-		r.own[c.ID] = map[trust.Serial]bool{}
-		for _, own := range p.cfg.Own {
-			if own.CheckSignatureFrom(c.Cert) == nil {
-				r.own[c.ID][trust.SerialOf(own.SerialNumber)] = true
-			}
-		}
-	}
-	return r
+	site   *site
 }
 
 // serveOCSP answers one request, where rest is "{issuer}" or "{issuer}/{base64}", still escaped. What is wrong with the request itself is said in OCSP's own
@@ -150,7 +137,7 @@ func (o *responder) sign(ctx context.Context, id string, req *ca.OCSPRequest) (d
 
 // look fills in the status of one certificate of the CA. A superseded one is good here: its time runs out at the edge, not in the PKI.
 func (o *responder) look(a *ca.OCSPAnswer, id string, s trust.Serial) {
-	if o.own[id][s] || o.issuer.Own(id, s.Int()) {
+	if o.site.edition.Load().own[id][s] || o.issuer.Own(id, s.Int()) {
 		a.Status = ca.OCSPGood
 		if e, ok := o.published(id, s); ok {
 			a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, e.RevocationTime, trust.Unspecified
@@ -180,8 +167,8 @@ func (o *responder) look(a *ca.OCSPAnswer, id string, s trust.Serial) {
 
 // published returns the entry of the CRLs that are served.
 func (o *responder) published(id string, s trust.Serial) (x509.RevocationListEntry, bool) {
-	for _, a := range o.p.authorities {
-		if a.name == o.issuer.Spec().ID && a.id == id {
+	for _, a := range o.site.edition.Load().authorities {
+		if a.id == id {
 			base, delta := a.served.Load().listings()
 			return listed(base, delta, s)
 		}

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -57,34 +56,33 @@ type Config struct {
 
 // Publisher publishes the CRLs of all CAs of its issuers. Make one per process with NewPublisher, call Prime, then Run.
 type Publisher struct {
-	cfg         Config
-	authorities []*authority
+	cfg   Config
+	sites []*site // one per issuer, in the order of the configuration
 }
 
-// NewPublisher checks the configuration; it reads and writes nothing. It publishes for the CAs that the issuers have now, in force, next or retired: a rotation
-// is taken up by the next publisher. Of a CA whose key is not here the CRL that was imported is served, without a delta, or nothing if it is another PKI's.
+// NewPublisher checks the configuration; it reads and writes nothing. It publishes for the CAs of the issuers, in force, next or retired; Run follows their
+// rotations. Of a CA whose key is not here the CRL that was imported is served, without a delta, or nothing if it is another PKI's.
 func NewPublisher(cfg Config) (*Publisher, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("revocation: %w", err)
 	}
 	p := &Publisher{cfg: cfg}
 	for _, issuer := range cfg.Issuers {
-		spec := issuer.Spec()
-		for _, c := range issuer.Certificates() {
-			online := issuer.Online(c.ID)
-			if !online {
-				if _, err := issuer.StoredCRL(c.ID); errors.Is(err, trust.ErrNotFound) {
-					continue // of another PKI, which publishes it itself
-				}
-			}
-			p.authorities = append(p.authorities, &authority{
-				issuer: issuer, name: spec.ID, id: c.ID, cert: c.Cert, registry: cfg.Registry, now: cfg.Now, schedule: cfg.Schedule, imported: !online,
-				log:   cfg.Log.With("issuer", spec.ID, "ca", c.ID),
-				files: files{dir: filepath.Join(cfg.Dir, "crl", spec.ID), ca: c.ID},
-			})
+		s := &site{cfg: &p.cfg, issuer: issuer, name: issuer.Spec().ID}
+		if err := s.renew(); err != nil {
+			return nil, err
 		}
+		p.sites = append(p.sites, s)
 	}
 	return p, nil
+}
+
+// authorities lists the CAs that are published now.
+func (p *Publisher) authorities() (all []*authority) {
+	for _, s := range p.sites {
+		all = append(all, s.edition.Load().authorities...)
+	}
+	return all
 }
 
 // complete fills in defaults and reports every setting that cannot work.
@@ -123,33 +121,34 @@ func (c *Config) complete() error {
 // to two seconds per CA, all at once. It fails only if some CA that signs here is left without a valid pair; CRLs that are merely due and cannot be signed are
 // left to Run.
 func (p *Publisher) Prime(ctx context.Context) error {
-	return p.each(func(a *authority) error {
-		if err := a.prime(ctx); err != nil {
-			return fmt.Errorf("publish the first CRLs of %s/%s: %w", a.name, a.id, err)
-		}
-		return nil
-	})
-}
-
-// Run publishes until ctx ends, then returns nil. Failures are retried, logged and reported by Status; they never end it.
-func (p *Publisher) Run(ctx context.Context) error {
-	return p.each(func(a *authority) error { return a.run(ctx, p.finish) })
-}
-
-// each runs fn for every CA at the same time and waits for all.
-func (p *Publisher) each(fn func(*authority) error) error {
-	errs := make([]error, len(p.authorities))
+	all := p.authorities()
+	errs := make([]error, len(all))
 	var wg sync.WaitGroup
-	for i, a := range p.authorities {
-		wg.Go(func() { errs[i] = fn(a) })
+	for i, a := range all {
+		wg.Go(func() {
+			if err := a.prime(ctx); err != nil {
+				errs[i] = fmt.Errorf("publish the first CRLs of %s/%s: %w", a.name, a.id, err)
+			}
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
+// Run publishes until ctx ends, then returns nil. CAs that come or go with a rotation come and go here. Failures are retried, logged and reported by Status;
+// they never end it.
+func (p *Publisher) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, s := range p.sites {
+		wg.Go(func() { s.run(ctx, p.finish) })
+	}
+	wg.Wait()
+	return nil
+}
+
 // finish ends a stored request once every CA of its issuer has carried it out.
 func (p *Publisher) finish(ctx context.Context, r registry.PublishRequest) error {
-	for _, a := range p.authorities {
+	for _, a := range p.authorities() {
 		if a.name == r.Issuer && !a.imported && !a.status.carriedOut(r.At) {
 			return nil
 		}

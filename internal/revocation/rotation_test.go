@@ -62,6 +62,17 @@ func (d *disk) restart() {
 	d.start()
 }
 
+// reload takes a rotation up in the running publisher.
+func (d *disk) reload() {
+	d.t.Helper()
+	changed, err := d.issuer.Reload(func([]ca.CACertificate) error { return nil })
+	d.must(err)
+	if !changed {
+		d.t.Fatal("nothing changed")
+	}
+	d.register()
+}
+
 func (d *disk) askFor(q question) {
 	d.t.Helper()
 	d.answered(q, "POST", d.do("POST", "/ocsp/contoso", nil, d.ask(q.issuer, q.serial, crypto.SHA256)))
@@ -113,6 +124,56 @@ func TestRotation(t *testing.T) {
 				l.askFor(question{name: "RA", issuer: c.Cert, serial: ra.Cert.SerialNumber, status: ocsp.Good})
 			}
 		}
+	}
+}
+
+// A publisher that runs takes up a CA that is next, goes on with one that is retired, and leaves it when its last certificate has expired.
+func TestRotationWhileRunning(t *testing.T) {
+	t.Parallel()
+	l := newDisk(t, func(d *disk) error { return ca.Create(d.dir, catest.Spec(), d.phrase, d.now()) })
+	old := l.leaf()
+	before := statusOf(l.pub, ca.IssuingCA)
+	if w := l.get("/contoso/issuing-2.cer"); w.Code != http.StatusNotFound {
+		t.Fatalf("issuing-2.cer: %d", w.Code)
+	}
+	l.must(ca.Rotate(l.dir, catest.Spec(), l.phrase, l.now(), ca.RotateIssuing))
+	l.reload()
+	l.eventually("CRLs of what is next", func() bool { return statusOf(l.pub, "issuing-2").Valid })
+	next := l.issuer.Certificates()[2].Cert
+	if c := l.crl("/contoso/issuing-2.crl"); c.CheckSignatureFrom(next) != nil || !bytes.Equal(l.get("/contoso/issuing-2.cer").Body.Bytes(), next.Raw) {
+		t.Error("what is next is not published")
+	}
+	if statusOf(l.pub, ca.IssuingCA).Base.Number != before.Base.Number {
+		t.Error("the CA in force began anew")
+	}
+	chain := l.get("/contoso/chain.p7b").Body.Bytes()
+	l.must(ca.Activate(l.dir, l.now()))
+	l.reload()
+	l.eventually("the chain of the new CA", func() bool { return !bytes.Equal(l.get("/contoso/chain.p7b").Body.Bytes(), chain) })
+	young := l.leaf()
+	if young.CheckSignatureFrom(next) != nil {
+		t.Fatal("the old CA has issued")
+	}
+	l.revoke(trust.SerialOf(old.SerialNumber))
+	l.revoke(trust.SerialOf(young.SerialNumber))
+	for _, id := range []string{ca.IssuingCA, "issuing-2"} {
+		l.eventually(id, func() bool { return len(l.crl("/contoso/"+id+"-delta.crl").RevokedCertificateEntries) == 1 })
+	}
+	l.askFor(question{name: "of the new CA", issuer: next, serial: young.SerialNumber, status: ocsp.Revoked, reason: ocsp.KeyCompromise})
+	_, err := l.reg.RequestPublish(t.Context(), root, "contoso", true)
+	l.must(err)
+	l.eventually("end of the request", func() bool { all, err := l.reg.PublishRequests(t.Context()); return err == nil && len(all) == 0 })
+	issuing, _, err := ca.Generations(l.dir)
+	l.must(err)
+	l.skew.Store(int64(4 * 365 * 24 * time.Hour)) // an RA lives five years
+	l.must(ca.Rotate(l.dir, catest.Spec(), l.phrase, l.now(), ca.RotateRA))
+	l.must(ca.Activate(l.dir, l.now()))
+	l.reload()
+	l.skew.Store(int64(time.Until(issuing[0].Until) + time.Minute))
+	l.reload()
+	l.eventually("end of the retired CA", func() bool { return l.get("/contoso/issuing.crl").Code == http.StatusNotFound })
+	if len(l.pub.Status()) != 2 {
+		t.Errorf("%+v", l.pub.Status())
 	}
 }
 

@@ -16,9 +16,10 @@ const (
 )
 
 // run publishes until ctx ends or the registry is closed.
-func (a *authority) run(ctx context.Context, finish func(context.Context, registry.PublishRequest) error) error {
+func (a *authority) run(ctx context.Context, finish func(context.Context, registry.PublishRequest) error) {
 	if a.imported {
-		return a.follow(ctx)
+		a.follow(ctx)
+		return
 	}
 	retry := firstRetry
 	for ctx.Err() == nil {
@@ -26,7 +27,7 @@ func (a *authority) run(ctx context.Context, finish func(context.Context, regist
 		rev, next, err := a.step(ctx, finish)
 		switch {
 		case errors.Is(err, registry.ErrClosed):
-			return nil
+			return
 		case err != nil && ctx.Err() == nil:
 			if retry == firstRetry || retry == lastRetry {
 				a.log.ErrorContext(ctx, "cannot publish a CRL, the old ones stay", "error", err)
@@ -38,7 +39,6 @@ func (a *authority) run(ctx context.Context, finish func(context.Context, regist
 		retry = firstRetry
 		a.rest(ctx, rev, next, began)
 	}
-	return nil
 }
 
 // rest waits until something changed after rev or it is time for the next scheduled publication, and at least until the pace allows another one.

@@ -33,8 +33,9 @@ type CAStatus struct {
 
 // Status tells how the publication of every CA stands, in the order of the configuration.
 func (p *Publisher) Status() []CAStatus {
-	out := make([]CAStatus, 0, len(p.authorities))
-	for _, a := range p.authorities {
+	all := p.authorities()
+	out := make([]CAStatus, 0, len(all))
+	for _, a := range all {
 		s := CAStatus{Issuer: a.name, CA: a.id}
 		if served := a.served.Load(); served != nil {
 			s.Base, s.Covers, s.Valid = served.base.status(), served.covers(), served.valid(a.now()) || a.imported && !a.now().After(served.base.record.NextUpdate)

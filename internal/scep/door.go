@@ -20,7 +20,7 @@ import (
 	"postern/internal/trust"
 )
 
-// Config is what the door needs. Legacy, Validators, CRL, NextCA and Limits may be left out; everything else is required.
+// Config is what the door needs. Legacy, Validators, CRL and Limits may be left out; everything else is required.
 type Config struct {
 	Issuers  []*ca.Issuer
 	Legacy   map[string]bool // issuers that accept DES, 3DES and SHA-1
@@ -30,9 +30,8 @@ type Config struct {
 	Now      func() time.Time
 	Log      *slog.Logger
 
-	Validators map[string][]Validator                         // by issuer: who is asked, in this order, about challenges that are not ours
-	CRL        func(issuer, ca string) (der []byte, ok bool)  // the base CRL that is published, for GetCRL
-	NextCA     func(issuer string) (next []*x509.Certificate) // what GetCACert will answer after a rollover that is prepared; nil if none is
+	Validators map[string][]Validator                        // by issuer: who is asked, in this order, about challenges that are not ours
+	CRL        func(issuer, ca string) (der []byte, ok bool) // the base CRL that is published, for GetCRL
 	Limits     Limits
 }
 
@@ -47,70 +46,19 @@ type Door struct {
 	audits  *buckets[string] // of refusals of strangers
 }
 
-// issuer is one issuer at the door.
-type issuer struct {
-	*ca.Issuer
-	id     string
-	legacy bool
-	ras    []recipient // the one in force first
-	cas    []*x509.Certificate
-	caCert []byte // the answer to GetCACert
-}
-
-// recipient is a registration authority to which a client may have encrypted, and which then signs the reply: that client trusts no other.
-type recipient struct {
-	ca.RA
-	responder *Responder
-}
-
 // New makes the door.
 func New(cfg Config) (*Door, error) {
 	l := cfg.Limits.complete()
 	d := &Door{cfg: cfg, issuers: map[string]*issuer{}, limits: l, slots: newSlots(l.Workers), from: newBuckets[netip.Prefix](l.Address),
 		devices: newBuckets[trust.DeviceID](l.Device), audits: newBuckets[string](Rate{auditBurst, auditPerSecond})}
 	for _, i := range cfg.Issuers {
-		is := &issuer{Issuer: i, id: i.Spec().ID, legacy: cfg.Legacy[i.Spec().ID]}
-		if err := is.prepare(); err != nil {
+		is := &issuer{Issuer: i, id: i.Spec().ID, legacy: cfg.Legacy[i.Spec().ID], log: cfg.Log.With("issuer", i.Spec().ID)}
+		if err := is.renew(); err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", is.id, err)
 		}
 		d.issuers[is.id] = is
 	}
 	return d, nil
-}
-
-// prepare makes the responders and the answer to GetCACert.
-func (is *issuer) prepare() error {
-	for _, c := range is.Certificates() {
-		is.cas = append(is.cas, c.Cert)
-	}
-	for _, ra := range is.RAs() {
-		var above []*x509.Certificate
-		for _, c := range is.cas {
-			if ra.Cert.CheckSignatureFrom(c) == nil {
-				above = append(above, c)
-			}
-		}
-		r, err := NewResponder(ra.Cert, ra.Key, above...)
-		if err != nil {
-			return err
-		}
-		is.ras = append(is.ras, recipient{ra, r})
-	}
-	// The RA first: a client that takes the first certificate as the one to encrypt to then takes the right one.
-	var err error
-	is.caCert, err = CertsOnly(append([]*x509.Certificate{is.ras[0].Cert}, is.Chain()...)...)
-	return err
-}
-
-// open decrypts a request with the key for which it was encrypted, and returns the responder of that key; of the key in force if there is none.
-func (is *issuer) open(req *Request) (*Responder, error) {
-	var err error
-	for _, ra := range is.ras {
-		if err = req.Open(ra.Cert, ra.Key, is.legacy, is.cas...); !errors.Is(err, ErrNotRecipient) {
-			return ra.responder, err
-		}
-	}
-	return is.ras[0].responder, err
 }
 
 // ServeHTTP answers /scep/{issuer} and whatever a client puts behind it (RFC 8894, section 4.1: the path below is the client's affair).
@@ -157,59 +105,42 @@ func (d *Door) admit(r *http.Request) (time.Duration, bool) {
 
 // serve carries out one operation (RFC 8894, section 4.1).
 func (d *Door) serve(w http.ResponseWriter, r *http.Request, is *issuer, query url.Values) {
-	switch op := query.Get("operation"); op {
+	switch query.Get("operation") {
 	case "GetCACaps":
 		reply(w, "text/plain", []byte(strings.Join(d.capabilities(is), "\n")))
 	case "GetCACert":
-		reply(w, "application/x-x509-ca-ra-cert", is.caCert)
-	case "GetNextCACert", "PKIOperation":
-		var message []byte
-		if op == "PKIOperation" {
-			var status int
-			var err error
-			if message, status, err = readMessage(w, r, query); err != nil {
-				text(w, status, err.Error())
-				return
-			}
+		reply(w, "application/x-x509-ca-ra-cert", is.keys().caCert)
+	case "GetNextCACert":
+		next := is.keys().nextCA
+		if next == nil {
+			text(w, http.StatusNotFound, "no other CA certificates are prepared")
+			return
+		}
+		reply(w, "application/x-x509-next-ca-cert", next)
+	case "PKIOperation":
+		message, status, err := readMessage(w, r, query)
+		if err != nil {
+			text(w, status, err.Error())
+			return
 		}
 		if !d.slots.enter(r.Context()) {
 			later(w, http.StatusServiceUnavailable, maxQueueTime, "too much to do: try again later")
 			return
 		}
 		defer d.slots.leave()
-		if op == "PKIOperation" {
-			d.operate(w, r, is, message)
-		} else {
-			d.nextCA(w, r, is)
-		}
+		d.operate(w, r, is, message)
 	default:
 		text(w, http.StatusBadRequest, "operation is not GetCACaps, GetCACert, GetNextCACert or PKIOperation")
 	}
 }
 
-// nextCA answers GetNextCACert (RFC 8894, section 4.7).
-func (d *Door) nextCA(w http.ResponseWriter, r *http.Request, is *issuer) {
-	next := d.next(is)
-	if len(next) == 0 {
-		text(w, http.StatusNotFound, "no other CA certificates are prepared")
-		return
-	}
-	out, err := is.ras[0].responder.Next(next...)
-	if err != nil {
-		d.cfg.Log.ErrorContext(r.Context(), "next CA certificates cannot be signed", "issuer", is.id, "error", err)
-		later(w, http.StatusServiceUnavailable, time.Minute, "try again later")
-		return
-	}
-	reply(w, "application/x-x509-next-ca-cert", out)
-}
-
 // capabilities is the answer to GetCACaps (RFC 8894, section 3.5.2). SHA-384 is not in the RFC's list: strongSwan 5.9 uses AES only if it is there.
-func (d *Door) capabilities(is *issuer) []string {
+func (*Door) capabilities(is *issuer) []string {
 	caps := []string{"SCEPStandard", "AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-384", "SHA-512"}
 	if is.legacy {
 		caps = append(caps, "SHA-1", "DES3")
 	}
-	if len(d.next(is)) > 0 {
+	if is.keys().nextCA != nil {
 		caps = append(caps, "GetNextCACert")
 	}
 	return caps
@@ -239,10 +170,11 @@ func readMessage(w http.ResponseWriter, r *http.Request, query url.Values) ([]by
 func (d *Door) operate(w http.ResponseWriter, r *http.Request, is *issuer, message []byte) {
 	ctx := r.Context()
 	log := d.cfg.Log.With("issuer", is.id, "remote", host(r.RemoteAddr))
-	responder := is.ras[0].responder
+	keys := is.keys() // the same to the end, whatever is rotated meanwhile
+	responder := keys.ras[0].responder
 	req, err := ParseRequest(message)
 	if err == nil {
-		responder, err = is.open(req)
+		responder, err = keys.open(req, is.legacy)
 	}
 	if req == nil {
 		// By what it has read so far, not by the error's cause: what an envelope holds must not show in the kind of answer.

@@ -87,11 +87,3 @@ func (d *Door) getCRL(is *issuer, responder *Responder, req *Request) ([]byte, e
 	}
 	return responder.SuccessCRL(req, crl)
 }
-
-// next returns the certificates that follow those of GetCACert, or nil.
-func (d *Door) next(is *issuer) []*x509.Certificate {
-	if d.cfg.NextCA == nil {
-		return nil
-	}
-	return d.cfg.NextCA(is.id)
-}

@@ -6,14 +6,12 @@ import (
 	"encoding/asn1"
 	"math/big"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/smallstep/pkcs7"
 
-	"postern/internal/ca/catest"
 	"postern/internal/trust"
 )
 
@@ -106,34 +104,4 @@ func signing(t *testing.T, p party) *x509.Certificate {
 		c.SubjectKeyId = []byte{1}
 	}
 	return &c
-}
-
-// GetNextCACert (RFC 8894, section 4.7) is there while a rollover is prepared, and only then in the capabilities.
-func TestGetNextCACert(t *testing.T) {
-	var next []*x509.Certificate
-	g := newGate(t, func(c *Config) { c.NextCA = func(string) []*x509.Certificate { return next } })
-	get := func(op string) (*http.Response, string) { return g.do("GET", "/scep/contoso?operation="+op, nil) }
-	if r, _ := get("GetNextCACert"); r.StatusCode != http.StatusNotFound {
-		t.Errorf("nothing prepared: %d", r.StatusCode)
-	}
-	if _, caps := get("GetCACaps"); strings.Contains(caps, "GetNextCACert") {
-		t.Errorf("capabilities %q", caps)
-	}
-	other := catest.New(t)
-	next = []*x509.Certificate{other.RACertificate(), other.Chain()[0], other.Chain()[1]}
-	if _, caps := get("GetCACaps"); !slices.Contains(strings.Split(caps, "\n"), "GetNextCACert") {
-		t.Errorf("capabilities %q", caps)
-	}
-	r, body := get("GetNextCACert")
-	if r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "application/x-x509-next-ca-cert" {
-		t.Fatalf("%d %s", r.StatusCode, r.Header)
-	}
-	p7, err := pkcs7.Parse([]byte(body))
-	g.must(err)
-	roots := x509.NewCertPool()
-	roots.AddCert(g.issuer.Chain()[1])
-	if err := p7.VerifyWithChain(roots); err != nil || !p7.GetOnlySigner().Equal(g.issuer.RACertificate()) {
-		t.Errorf("signature: %v", err)
-	}
-	checkCerts(t, p7.Content, next...)
 }

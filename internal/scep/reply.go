@@ -56,21 +56,6 @@ func (r *Responder) SuccessCRL(req *Request, crl []byte) ([]byte, error) {
 	return r.success(req, content)
 }
 
-// Next wraps certificates that come into force later for a GetNextCACert (RFC 8894, section 4.7.1): a certs-only message inside a SignedData. The RFC
-// has the current CA sign it; here the RA does, as it signs everything, because a CA key need not be RSA. Its chain, which is sent along, leads to that CA.
-func (r *Responder) Next(certs ...*x509.Certificate) ([]byte, error) {
-	content, err := CertsOnly(certs...)
-	if err != nil {
-		return nil, err
-	}
-	sd, err := pkcs7.NewSignedData(content)
-	if err != nil {
-		return nil, fmt.Errorf("sign next CA certificates: %w", err)
-	}
-	sd.SetDigestAlgorithm(pkcs7.OIDDigestAlgorithmSHA256)
-	return r.finish(sd, pkcs7.SignerInfoConfig{})
-}
-
 // success seals the content for the request's signer.
 func (r *Responder) success(req *Request, content []byte) ([]byte, error) {
 	c := AES128

@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"math/big"
-	"net/http/httptest"
+	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,13 +21,12 @@ import (
 	"postern/internal/trust"
 )
 
-// rotated is a gate that was opened with the first generation of an issuer's keys, and is reopened with the second when the function is called. g.issuer stays
-// the first, so that the gate's phones go on as they were, until the test sets it to what the function returns.
-func rotated(t *testing.T) (g *gate, reopen func(ca.What) *ca.Issuer) {
+// rotated is a gate over keys on disk, and a function that prepares the next generation, shows it to prepared, and puts it in force while the gate serves.
+// g.issuer is one that stays with the first generation, so that the gate's phones go on as they were, until the test sets it to what the function returns.
+func rotated(t *testing.T) (g *gate, rotate func(what ca.What, prepared func(*ca.Issuer)) *ca.Issuer) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "contoso")
 	phrase, err := ca.NewPassphrase("x")
-	var config Config
 	open := func() *ca.Issuer {
 		i, err := ca.Open(dir, catest.Spec(), phrase, time.Now, slog.New(slog.DiscardHandler))
 		if err != nil {
@@ -40,35 +41,75 @@ func rotated(t *testing.T) (g *gate, reopen func(ca.What) *ca.Issuer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := open()
-	g = newGate(t, func(c *Config) { c.Issuers = []*ca.Issuer{first}; config = *c })
-	g.issuer = first
-	return g, func(what ca.What) *ca.Issuer {
+	serving := open()
+	g = newGate(t, func(c *Config) { c.Issuers = []*ca.Issuer{serving} })
+	g.issuer = open()
+	reload := func() {
+		t.Helper()
+		changed, err := serving.Reload(func(all []ca.CACertificate) error {
+			for _, c := range all {
+				g.must(g.reg.PutCA(t.Context(), trust.Principal{Kind: "system", Name: "test"},
+					registry.CA{Issuer: "contoso", ID: c.ID, Organization: "Contoso", Domains: catest.Spec().Domains, DER: c.Cert.Raw}))
+			}
+			return nil
+		})
+		if g.must(err); !changed {
+			t.Fatal("nothing to take up")
+		}
+	}
+	return g, func(what ca.What, prepared func(*ca.Issuer)) *ca.Issuer {
 		t.Helper()
 		g.must(ca.Rotate(dir, catest.Spec(), phrase, time.Now(), what))
+		reload()
+		prepared(serving)
 		g.must(ca.Activate(dir, time.Now()))
-		second := open()
-		for _, c := range second.Certificates() {
-			g.must(g.reg.PutCA(t.Context(), trust.Principal{Kind: "system", Name: "test"},
-				registry.CA{Issuer: "contoso", ID: c.ID, Organization: "Contoso", Domains: second.Spec().Domains, DER: c.Cert.Raw}))
-		}
-		config.Issuers = []*ca.Issuer{second}
-		g.door, err = New(config)
-		g.must(err)
-		g.server = httptest.NewServer(g.door)
-		t.Cleanup(g.server.Close)
-		return second
+		reload()
+		return serving
 	}
+}
+
+// GetNextCACert (RFC 8894, section 4.7) is there while a rollover is prepared, and only then in the capabilities. The CA in force signs it.
+func TestGetNextCACert(t *testing.T) {
+	g, rotate := rotated(t)
+	get := func(op string) (*http.Response, string) { return g.do("GET", "/scep/contoso?operation="+op, nil) }
+	absent := func() {
+		t.Helper()
+		if r, _ := get("GetNextCACert"); r.StatusCode != http.StatusNotFound {
+			t.Errorf("nothing prepared: %d", r.StatusCode)
+		}
+		if _, caps := get("GetCACaps"); strings.Contains(caps, "GetNextCACert") {
+			t.Errorf("capabilities %q", caps)
+		}
+	}
+	absent()
+	rotate(ca.RotateIssuing, func(i *ca.Issuer) {
+		if _, caps := get("GetCACaps"); !slices.Contains(strings.Split(caps, "\n"), "GetNextCACert") {
+			t.Errorf("capabilities %q", caps)
+		}
+		r, body := get("GetNextCACert")
+		if r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "application/x-x509-next-ca-cert" {
+			t.Fatalf("%d %s", r.StatusCode, r.Header)
+		}
+		p7, err := pkcs7.Parse([]byte(body))
+		g.must(err)
+		roots := x509.NewCertPool()
+		roots.AddCert(i.Chain()[1])
+		if err := p7.VerifyWithChain(roots); err != nil || !p7.GetOnlySigner().Equal(g.issuer.Chain()[0]) {
+			t.Errorf("signature: %v", err)
+		}
+		checkCerts(t, p7.Content, i.NextCA()...)
+	})
+	absent()
 }
 
 // A phone that keeps the old RA's certificate enrols and is answered by that RA; a certificate of the retired CA renews under the new one.
 func TestRotation(t *testing.T) {
-	g, reopen := rotated(t)
+	g, rotate := rotated(t)
 	d := g.device()
 	old := g.enrol(d, rsaKeys()[1])
 	asking := g.challenge(g.device())
 	before := g.issuer
-	after := reopen(ca.RotateIssuing)
+	after := rotate(ca.RotateIssuing, func(*ca.Issuer) {})
 	if after.IssuingCA() != "issuing-2" || after.RACertificate().Equal(before.RACertificate()) {
 		t.Fatalf("not rotated: %s", after.IssuingCA())
 	}
@@ -103,10 +144,10 @@ func TestRotation(t *testing.T) {
 
 // The RA alone: a message that is encrypted to nobody here is refused by the RA in force.
 func TestRotationOfRA(t *testing.T) {
-	g, reopen := rotated(t)
+	g, rotate := rotated(t)
 	asking := g.challenge(g.device())
 	before := g.issuer
-	after := reopen(ca.RotateRA)
+	after := rotate(ca.RotateRA, func(*ca.Issuer) {})
 	if got := g.send(ask{challenge: asking}); got.cert == nil || after.IssuingCA() != ca.IssuingCA || after.RACertificate().Equal(before.RACertificate()) {
 		t.Errorf("to the old RA: %d %s %s", got.code, got.rep.failInfo, got.rep.failText)
 	}

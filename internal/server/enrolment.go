@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,7 @@ import (
 // enrolment makes the SCEP door with whoever may say who enrols, and the pages on which MDMs fetch challenges.
 func (s *Server) enrolment() (*scep.Door, http.Handler, error) {
 	c := scep.Config{Issuers: s.issuers, Legacy: map[string]bool{}, Registry: s.registry, Policy: s.policy, Journal: s.journal, Now: s.opts.Now, Log: s.opts.Log,
-		Validators: map[string][]scep.Validator{}, CRL: s.publisher.Base, NextCA: s.nextCA}
+		Validators: map[string][]scep.Validator{}, CRL: s.publisher.Base}
 	pages := pages{}
 	for _, i := range s.opts.Config.Issuers {
 		c.Legacy[i.ID] = i.LegacyClients
@@ -33,16 +32,6 @@ func (s *Server) enrolment() (*scep.Door, http.Handler, error) {
 	}
 	door, err := scep.New(c)
 	return door, pages, err
-}
-
-// nextCA is what GetNextCACert answers.
-func (s *Server) nextCA(issuer string) []*x509.Certificate {
-	for _, i := range s.issuers {
-		if i.Spec().ID == issuer {
-			return i.NextCA()
-		}
-	}
-	return nil
 }
 
 // validators are asked about challenges that are not Postern's own, in this order.

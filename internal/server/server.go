@@ -19,7 +19,6 @@ import (
 	"postern/internal/registry"
 	"postern/internal/registry/bolt"
 	"postern/internal/revocation"
-	"postern/internal/trust"
 )
 
 // Options say what to run and for whom. All fields but Ready are required.
@@ -49,6 +48,7 @@ type Server struct {
 	index     *registry.Index
 	policy    *policy.Active
 	issuers   []*ca.Issuer
+	rotations []*rotation
 	publisher *revocation.Publisher
 }
 
@@ -131,13 +131,12 @@ func (s *Server) openIssuers(ctx context.Context) error {
 		}
 		s.opened(is.Close)
 		s.issuers = append(s.issuers, is)
-		for _, c := range is.Certificates() {
-			err := s.registry.PutCA(ctx, trust.Principal{Kind: "system", Name: "serve"}, registry.CA{Issuer: i.ID, ID: c.ID, Organization: i.Organization,
-				Domains: i.Domains, URL: i.URL, DER: c.Cert.Raw})
-			if err != nil {
-				return err
-			}
+		if err := s.announce(ctx, i, is.Certificates()); err != nil {
+			return err
 		}
+		r := &rotation{server: s, issuer: is, config: i}
+		s.rotations = append(s.rotations, r)
+		s.followers = append(s.followers, part{"keys of " + i.ID, r.run})
 	}
 	return nil
 }
@@ -198,10 +197,7 @@ func (s *Server) openPublic(ctx context.Context) error {
 		return err
 	}
 	s.followers = append(s.followers, part{"scep", door.Run})
-	published, err := s.publisher.Handler()
-	if err != nil {
-		return err
-	}
+	published := s.publisher.Handler()
 	ln, err := s.listen(&s.addresses.Public, "public.listen", cfg.Public.Listen)
 	if err != nil {
 		return err
@@ -325,6 +321,11 @@ func (s *Server) warnings() []string {
 // problems is what makes this process unhealthy.
 func (s *Server) problems() []string {
 	out := []string{}
+	for _, r := range s.rotations {
+		if why := r.trouble(); why != "" {
+			out = append(out, fmt.Sprintf("the keys of issuer %s on disk are not taken up: %s", r.config.ID, why))
+		}
+	}
 	if s.publisher != nil {
 		for _, c := range s.publisher.Status() {
 			if c.Error != "" {
