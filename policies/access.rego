@@ -36,10 +36,12 @@ plain if {
 	input.device.known
 	input.device.managed
 	input.device.state == "active"
+	input.device.suspended == false
 	input.credential.problem == ""
 	input.credential.kind in {"basic", "bearer"}
 	input.credential.user != ""
 	input.owner.known
+	input.owner.suspended == false
 	input.owner.names[input.credential.user]
 	object.subset(input.owner.names, input.credential.names)
 	input.credential.oid in {"", input.owner.oid}
@@ -61,6 +63,7 @@ managed_profile if {
 	certificate_good
 	device_managed
 	device_heard
+	in_service
 	credential_clean
 	owner_matches
 	device_id_matches
@@ -69,13 +72,14 @@ managed_profile if {
 	command_accepted
 }
 
-# A phone that is being set up may be told how to sign in, and nothing else: not when its certificate is revoked, it is blocked or retired, or what it
-# says of its user cannot be read in one way only.
+# A phone that is being set up may be told how to sign in, and nothing else: not when its certificate is revoked, it is blocked, retired or suspended, or
+# what it says of its user cannot be read in one way only.
 discovery if {
 	input.request.class == "discovery"
 	input.credential.problem == ""
 	input.certificate.status in {"none", "good", "held", "superseded"}
 	input.device.state in {"", "pending", "active", "quarantined"}
+	in_service
 }
 
 certificate_good if {
@@ -110,6 +114,12 @@ device_managed if {
 device_bound if input.certificate.device == input.device.id
 
 device_bound if input.certificate.status == "none"
+
+# Neither the device nor its owner is suspended; one that is not known is not.
+in_service if {
+	input.device.suspended == false
+	input.owner.suspended == false
+}
 
 device_heard if input.device.silent_for <= config.max_silence
 
@@ -218,6 +228,10 @@ denied contains "certificate_revoked" if input.certificate.status == "revoked"
 denied contains "device_retired" if input.device.state == "retired"
 
 denied contains "device_blocked" if input.device.state == "blocked"
+
+denied contains "device_suspended" if input.device.suspended
+
+denied contains "owner_suspended" if input.owner.suspended
 
 denied contains code if {
 	input.credential.problem != ""

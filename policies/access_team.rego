@@ -53,9 +53,11 @@ never_lifted := {
 	"certificate_revoked",
 	"device_blocked",
 	"device_retired",
+	"device_suspended",
 	"duplicate_credentials",
 	"no_user",
 	"owner_mismatch",
+	"owner_suspended",
 	"unreadable_credentials",
 	"wrong_audience",
 	"wrong_tenant",
@@ -151,6 +153,8 @@ conditions := {
 }
 
 unproved contains "class" if input.request.class != "command"
+
+unproved contains "service" if not in_service
 
 unproved contains "credential" if not credential_clean
 

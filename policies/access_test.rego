@@ -62,6 +62,13 @@ refusals := {
 	"another device": [{"/certificate/device": "dev-bob"}, "deny", {"unmanaged_device"}],
 	"retired": [{"/device/state": "retired"}, "deny", {"device_retired"}],
 	"blocked": [{"/device/state": "blocked"}, "deny", {"device_blocked"}],
+	"suspended": [{"/device/suspended": true}, "deny", {"device_suspended"}],
+	"owner suspended": [{"/owner/suspended": true}, "deny", {"owner_suspended"}],
+	"suspended twice, and held": [
+		{"/device/suspended": true, "/owner/suspended": true, "/certificate/status": "held"},
+		"deny",
+		{"device_suspended", "owner_suspended", "certificate_held"},
+	],
 	"quarantined": [{"/device/state": "quarantined"}, "quarantine", {"device_quarantined"}],
 	"silent": [{"/device/silent_for": 604801}, "deny", {"device_silent"}],
 	"another user": [
@@ -258,6 +265,8 @@ test_discovery_allowed[name] if {
 discovery_refused := {
 	"revoked": [{"/certificate/status": "revoked"}, {"certificate_revoked"}],
 	"blocked": [{"/device/state": "blocked"}, {"device_blocked"}],
+	"suspended": [{"/device/suspended": true}, {"device_suspended"}],
+	"owner suspended": [{"/owner/suspended": true}, {"owner_suspended"}],
 	"retired": [{"/device/state": "retired"}, {"device_retired"}],
 	"duplicate credentials": [{"/credential/problem": "duplicate_credentials"}, {"duplicate_credentials"}],
 	"unreadable credentials": [{"/credential/problem": "unreadable_credentials"}, {"unreadable_credentials"}],

@@ -45,10 +45,12 @@ device_entitled if {
 	input.device.known
 	input.device.managed
 	input.device.state in {"pending", "active"}
+	input.device.suspended == false
 }
 
 owner_entitled if {
 	input.owner.known
+	input.owner.suspended == false
 	input.domain in input.domains
 }
 
@@ -89,6 +91,10 @@ denied contains "device_unknown" if not input.device.known
 denied contains "device_retired" if input.device.state == "retired"
 
 denied contains "device_blocked" if input.device.state == "blocked"
+
+denied contains "device_suspended" if input.device.suspended
+
+denied contains "owner_suspended" if input.owner.suspended
 
 denied contains "device_quarantined" if input.device.state == "quarantined"
 

@@ -46,6 +46,8 @@ refusals := {
 	"retired": [{"/device/state": "retired"}, {"device_retired"}],
 	"blocked": [{"/device/state": "blocked"}, {"device_blocked"}],
 	"quarantined": [{"/device/state": "quarantined"}, {"device_quarantined"}],
+	"suspended": [{"/device/suspended": true}, {"device_suspended"}],
+	"owner suspended": [{"/owner/suspended": true}, {"owner_suspended"}],
 	"not managed": [{"/device/managed": false}, {"not_managed"}],
 	"no owner": [{"/owner/known": false}, {"owner_unknown"}],
 	"domain": [{"/domain": "fabrikam.com"}, {"domain_not_allowed"}],

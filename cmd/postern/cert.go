@@ -14,8 +14,11 @@ import (
 func (a *app) certCommand() *cobra.Command {
 	return group("cert", "Certificates: look up, revoke, hold, release",
 		a.certList(), a.certShow(), a.certRevoke(),
-		a.certChange("hold", "Put a certificate on hold and publish that; Entra ID caches holds for hours, `device block` acts at the edge alone"),
-		a.certChange("release", "Release a certificate from hold"))
+		a.certChange("hold", "Put a certificate on hold and publish that; Entra ID caches holds for hours, `device suspend` acts at the edge alone",
+			"The hold is published. Entra ID learns of it when it fetches the next CRL, and caches it and its release alike: `postern cert show` says until when.\n"+
+				"Where only the gate has to know, `postern device suspend` acts at once and is undone at once."),
+		a.certChange("release", "Release a certificate from hold and publish that (removeFromCRL)",
+			"The release is published. Entra ID may go on believing the hold until it fetches the next CRL: `postern cert show` says until when."))
 }
 
 func certTable(w io.Writer, all []api.Certificate) error {
@@ -83,10 +86,17 @@ func (a *app) certRevoke() *cobra.Command {
 	return c
 }
 
-func (a *app) certChange(use, short string) *cobra.Command {
+// certChange changes the standing of a certificate; note is what people should know then.
+func (a *app) certChange(use, short, note string) *cobra.Command {
 	var in api.Comment
 	c := &cobra.Command{Use: use + " SERIAL", Short: short, Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error {
-		return call(a, c, http.MethodPost, "/certificates/"+url.PathEscape(args[0])+"/"+use, nil, in, printCertStatus)
+		return call(a, c, http.MethodPost, "/certificates/"+url.PathEscape(args[0])+"/"+use, nil, in, func(w io.Writer, d api.CertificateDetail) error {
+			if err := printCertStatus(w, d); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(w, note)
+			return err
+		})
 	}}
 	c.Flags().StringVar(&in.Comment, "comment", "", "why, for the audit")
 	c.Flags().StringVar(&in.Issuer, "issuer", "", "issuer, where two have the serial number")

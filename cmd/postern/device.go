@@ -17,7 +17,8 @@ import (
 func (a *app) deviceCommand() *cobra.Command {
 	return group("device", "Devices: add, look up, let enrol, retire",
 		a.deviceAdd(), a.deviceUpdate(), a.deviceList(), a.deviceShow(), a.deviceChallenge(), a.deviceRetire(), a.deviceReassign(),
-		a.deviceState("block", "Keep a device out at once; touches no certificate", trust.Blocked),
+		a.deviceSuspend(), a.deviceReinstate(),
+		a.deviceState("block", "Keep a device out for good, until unblocked; touches no certificate", trust.Blocked),
 		a.deviceState("unblock", "Let a blocked or quarantined device in again", trust.Active))
 }
 
@@ -102,10 +103,10 @@ func (a *app) onlyIssuer() (string, error) {
 
 func (a *app) deviceList() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List devices", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		return get(a, c, "/devices", filters(c, "issuer", "owner", "serial-number", "state", "after", "limit"), func(w io.Writer, all []trust.Device) error {
+		return get(a, c, "/devices", filters(c, "issuer", "owner", "serial-number", "state", "suspended", "after", "limit"), func(w io.Writer, all []trust.Device) error {
 			rows := make([][]string, len(all))
 			for i, d := range all {
-				rows[i] = []string{string(d.ID), string(d.State), d.Owner, dash(d.SerialNumber), dash(d.Model), dash(d.EASDeviceID), d.Source}
+				rows[i] = []string{string(d.ID), stateOf(d), d.Owner, dash(d.SerialNumber), dash(d.Model), dash(d.EASDeviceID), d.Source}
 			}
 			return table(w, []string{"ID", "STATE", "OWNER", "SERIAL NUMBER", "MODEL", "EAS DEVICEID", "SOURCE"}, rows)
 		})
@@ -113,6 +114,7 @@ func (a *app) deviceList() *cobra.Command {
 	c.Flags().String("issuer", "", "only this issuer's")
 	c.Flags().String("owner", "", "only this owner's")
 	c.Flags().String("serial-number", "", "only this hardware")
+	c.Flags().Bool("suspended", false, "only what is suspended")
 	c.Flags().String("state", "", "only in this state: pending, active, quarantined, blocked, retired")
 	listFlags(c, "after", "id of the last device of the previous page")
 	return c
@@ -123,7 +125,7 @@ func (a *app) deviceShow() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			return get(a, c, "/devices/"+url.PathEscape(args[0]), nil, func(w io.Writer, d api.Device) error {
 				names := strings.Join(append(d.OwnerNames.Names(), d.OwnerNames.Delegations...), ", ")
-				if err := table(w, []string{"device", string(d.ID)}, [][]string{{"state", string(d.State)}, {"owner", names}, {"issuer", d.Issuer},
+				if err := table(w, []string{"device", string(d.ID)}, [][]string{{"state", string(d.State)}, {"suspended", suspension(d.Suspended)}, {"owner", names}, {"owner suspended", suspension(d.OwnerNames.Suspended)}, {"issuer", d.Issuer},
 					{"serial number", dash(d.SerialNumber)}, {"model", dash(d.Model)}, {"EAS DeviceId", dash(d.EASDeviceID)},
 					{"managed", fmt.Sprint(d.Managed)}, {"compliant", string(d.Compliant)}, {"source", d.Source}, {"added", stamp(d.Created)}}); err != nil {
 					return err
@@ -183,6 +185,6 @@ func (a *app) deviceState(use, short string, s trust.State) *cobra.Command {
 }
 
 func printState(w io.Writer, d trust.Device) error {
-	_, err := fmt.Fprintf(w, "%s is %s, owner %s\n", d.ID, d.State, d.Owner)
+	_, err := fmt.Fprintf(w, "%s is %s, owner %s\n", d.ID, stateOf(d), d.Owner)
 	return err
 }

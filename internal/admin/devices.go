@@ -20,6 +20,7 @@ func (a *Admin) deviceRoutes(g *gin.RouterGroup) {
 	g.POST("/devices/:id/retire", handle(a.retireDevice))
 	g.POST("/devices/:id/reassign", handle(a.reassignDevice))
 	g.POST("/devices/:id/state", handle(a.setDeviceState))
+	a.suspensionRoutes(g)
 	g.POST("/challenges", handle(a.createChallenge))
 }
 
@@ -28,11 +29,14 @@ func (a *Admin) listDevices(c *gin.Context, _ none) ([]trust.Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := oneOf(c, "suspended", "true", "false"); err != nil {
+		return nil, err
+	}
 	if err := oneOf(c, "state", string(trust.Pending), string(trust.Active), string(trust.Quarantined), string(trust.Blocked), string(trust.Retired)); err != nil {
 		return nil, err
 	}
 	return a.cfg.Registry.Devices(c, registry.DeviceFilter{Issuer: c.Query("issuer"), Owner: c.Query("owner"), SerialNumber: c.Query("serial_number"),
-		State: trust.State(c.Query("state")), After: trust.DeviceID(c.Query("after")), Limit: n})
+		State: trust.State(c.Query("state")), Suspended: c.Query("suspended") == "true", After: trust.DeviceID(c.Query("after")), Limit: n})
 }
 
 func (a *Admin) addDevice(c *gin.Context, in api.NewDevice) (trust.Device, error) {

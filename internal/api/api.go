@@ -85,7 +85,7 @@ type Challenge struct {
 	Expires   time.Time      `json:"expires"`
 }
 
-// Comment asks for POST /devices/{id}/retire and for .../hold and .../release of a certificate.
+// Comment asks for POST /devices/{id}/retire, for .../reinstate of a device or an owner, and for .../hold and .../release of a certificate.
 type Comment struct {
 	Issuer  string `json:"issuer,omitempty"` // of a certificate, where two issuers have the serial number
 	Comment string `json:"comment,omitempty"`
@@ -95,6 +95,12 @@ type Comment struct {
 type DeviceState struct {
 	State   trust.State `json:"state"` // active, blocked or quarantined
 	Comment string      `json:"comment,omitempty"`
+}
+
+// Suspend asks for POST /devices/{id}/suspend and POST /owners/{mail}/suspend; .../reinstate asks with a Comment.
+type Suspend struct {
+	Reason  string `json:"reason,omitempty"` // lost, unassigned, absent, investigation or other; other if left out
+	Comment string `json:"comment,omitempty"`
 }
 
 // Reassign asks for POST /devices/{id}/reassign.

@@ -240,6 +240,34 @@ func standings() []row {
 			w.sync()
 			return situation{&c, command("FolderSync", alice, aliceEAS)}
 		}, blocked, "device_blocked"},
+		{"suspended device", func(w *world) situation {
+			d, c := w.managed(alice, "")
+			_, err := w.reg.SuspendDevice(context.Background(), root, d.ID, trust.SuspendLost, "")
+			must(w.t, err)
+			w.sync()
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "device_suspended"},
+		{"reinstated device and owner", func(w *world) situation {
+			d, c := w.managed(alice, "")
+			_, err := w.reg.SuspendDevice(context.Background(), root, d.ID, trust.SuspendLost, "")
+			must(w.t, err)
+			_, err = w.reg.SuspendOwner(context.Background(), root, alice, trust.SuspendUnassigned, "")
+			must(w.t, err)
+			w.sync()
+			_, err = w.reg.ReinstateDevice(context.Background(), root, d.ID, "")
+			must(w.t, err)
+			_, err = w.reg.ReinstateOwner(context.Background(), root, alice, "")
+			must(w.t, err)
+			w.sync()
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, mail, ""},
+		{"device of a suspended owner", func(w *world) situation {
+			_, c := w.managed(alice, "")
+			_, err := w.reg.SuspendOwner(context.Background(), root, alice, trust.SuspendUnassigned, "")
+			must(w.t, err)
+			w.sync()
+			return situation{&c, command("FolderSync", alice, aliceEAS)}
+		}, blocked, "owner_suspended"},
 		{"retired device", func(w *world) situation {
 			d, c := w.managed(alice, "")
 			_, err := w.reg.RetireDevice(context.Background(), root, d.ID, "")

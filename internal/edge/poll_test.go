@@ -74,6 +74,14 @@ func endings(ctx context.Context) []ending {
 			_, err := w.reg.SetDeviceState(ctx, root, d.ID, trust.Blocked, "")
 			return err
 		}, blocked, "device_blocked"},
+		{"device suspended", func(w *world, d trust.Device, _ trust.Serial) error {
+			_, err := w.reg.SuspendDevice(ctx, root, d.ID, trust.SuspendLost, "")
+			return err
+		}, blocked, "device_suspended"},
+		{"owner suspended", func(w *world, _ trust.Device, _ trust.Serial) error {
+			_, err := w.reg.SuspendOwner(ctx, root, alice, trust.SuspendUnassigned, "")
+			return err
+		}, blocked, "owner_suspended"},
 		{"device reassigned", func(w *world, d trust.Device, _ trust.Serial) error {
 			_, err := w.reg.ReassignDevice(ctx, root, d.ID, trust.Owner{Mail: "carol@contoso.com"})
 			return err

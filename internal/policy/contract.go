@@ -73,29 +73,35 @@ type CertFacts struct {
 
 // DeviceFacts are what the registry knows of the certificate's device; without a certificate, of the device an administrator linked or the MDM reports for this DeviceId.
 type DeviceFacts struct {
-	Known        bool              `json:"known"`
-	ID           string            `json:"id"`
-	State        string            `json:"state"`
-	Managed      bool              `json:"managed"`
-	Compliant    string            `json:"compliant"` // yes, no, unknown
-	EASDeviceID  string            `json:"eas_device_id"`
-	SerialNumber string            `json:"serial_number"`
-	Model        string            `json:"model"`
-	OS           string            `json:"os"`
-	OSVersion    string            `json:"os_version"`
-	Source       string            `json:"source"`
-	SilentFor    int64             `json:"silent_for"` // seconds between the device's last report and its source's last successful sync; 0 for a device kept by an administrator
-	Labels       map[string]string `json:"labels"`
+	Known         bool              `json:"known"`
+	ID            string            `json:"id"`
+	State         string            `json:"state"`
+	Managed       bool              `json:"managed"`
+	Compliant     string            `json:"compliant"` // yes, no, unknown
+	EASDeviceID   string            `json:"eas_device_id"`
+	SerialNumber  string            `json:"serial_number"`
+	Model         string            `json:"model"`
+	OS            string            `json:"os"`
+	OSVersion     string            `json:"os_version"`
+	Source        string            `json:"source"`
+	SilentFor     int64             `json:"silent_for"` // seconds between the device's last report and its source's last successful sync; 0 for a device kept by an administrator
+	Labels        map[string]string `json:"labels"`
+	Suspended     bool              `json:"suspended"`
+	SuspendedAt   int64             `json:"suspended_at"`   // 0: it is not
+	SuspendReason string            `json:"suspend_reason"` // lost, unassigned, absent, investigation, other; empty: it is not
 }
 
 // OwnerFacts are the owner of DeviceFacts, under all names.
 type OwnerFacts struct {
-	Known       bool            `json:"known"`
-	Mail        string          `json:"mail"`
-	Names       map[string]bool `json:"names"` // mail, UPN, proxy addresses, domain\sam
-	OID         string          `json:"oid"`
-	TID         string          `json:"tid"`
-	Delegations map[string]bool `json:"delegations"`
+	Known         bool            `json:"known"`
+	Mail          string          `json:"mail"`
+	Names         map[string]bool `json:"names"` // mail, UPN, proxy addresses, domain\sam
+	OID           string          `json:"oid"`
+	TID           string          `json:"tid"`
+	Delegations   map[string]bool `json:"delegations"`
+	Suspended     bool            `json:"suspended"` // with every device
+	SuspendedAt   int64           `json:"suspended_at"`
+	SuspendReason string          `json:"suspend_reason"`
 }
 
 // ProfileFacts are the mail profile that this request belongs to.

@@ -20,6 +20,9 @@ func FactsOfDevice(d trust.Device) DeviceFacts {
 	if !d.SourceSync.IsZero() && d.SourceSync.After(d.Updated) {
 		f.SilentFor = int64(d.SourceSync.Sub(d.Updated) / time.Second)
 	}
+	if s := d.Suspended; s != nil {
+		f.Suspended, f.SuspendedAt, f.SuspendReason = true, Seconds(s.At), string(s.Reason)
+	}
 	return f
 }
 
@@ -31,6 +34,9 @@ func FactsOfOwner(o trust.Owner) OwnerFacts {
 	}
 	for _, n := range o.Delegations {
 		f.Delegations[strings.ToLower(n)] = true
+	}
+	if s := o.Suspended; s != nil {
+		f.Suspended, f.SuspendedAt, f.SuspendReason = true, Seconds(s.At), string(s.Reason)
 	}
 	return f
 }

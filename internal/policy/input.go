@@ -101,12 +101,13 @@ func (c *CertFacts) value() *ast.Term {
 func (d *DeviceFacts) value() *ast.Term {
 	return object(boolean("known", d.Known), text("id", d.ID), text("state", d.State), boolean("managed", d.Managed), text("compliant", d.Compliant),
 		text("eas_device_id", d.EASDeviceID), text("serial_number", d.SerialNumber), text("model", d.Model), text("os", d.OS),
-		text("os_version", d.OSVersion), text("source", d.Source), number("silent_for", d.SilentFor), table("labels", d.Labels))
+		text("os_version", d.OSVersion), text("source", d.Source), number("silent_for", d.SilentFor), table("labels", d.Labels),
+		boolean("suspended", d.Suspended), number("suspended_at", d.SuspendedAt), text("suspend_reason", d.SuspendReason))
 }
 
 func (o *OwnerFacts) value() *ast.Term {
 	return object(boolean("known", o.Known), text("mail", o.Mail), set("names", o.Names), text("oid", o.OID), text("tid", o.TID),
-		set("delegations", o.Delegations))
+		set("delegations", o.Delegations), boolean("suspended", o.Suspended), number("suspended_at", o.SuspendedAt), text("suspend_reason", o.SuspendReason))
 }
 
 func (p *ProfileFacts) value() *ast.Term {

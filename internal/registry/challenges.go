@@ -64,6 +64,9 @@ func (r *Registry) CreateChallenge(ctx context.Context, p trust.Principal, id tr
 		if d.State == trust.Retired || d.State == trust.Blocked {
 			return fmt.Errorf("device is %s: %w", d.State, trust.ErrConflict)
 		}
+		if err := suspended(t, d, trust.ErrConflict); err != nil {
+			return err
+		}
 		c = Challenge{ID: hash[:16], Issuer: d.Issuer, Device: id, Owner: d.Owner, By: p, Created: t.now.UTC(), Expires: t.now.Add(ttl).UTC(), Made: t.Revision()}
 		if err := put(t, tableChallenges, hash, c); err != nil {
 			return err
@@ -118,10 +121,10 @@ func (r *Registry) Challenge(ctx context.Context, issuer, secret string) (c Chal
 			c = Challenge{}
 			return ErrChallengeUnknown
 		}
-		if d, err = get[trust.Device](rd, tableDevices, string(c.Device)); err != nil {
+		if d, err = deviceOf(rd, c.Device); err != nil {
 			return err
 		}
-		if o, err = get[trust.Owner](rd, tableOwners, d.Owner); err != nil {
+		if o, err = ownerOf(rd, d.Owner); err != nil {
 			return err
 		}
 		return usable(rd, c, d, r.now())

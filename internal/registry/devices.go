@@ -221,7 +221,7 @@ func (r *Registry) SetDeviceState(ctx context.Context, p trust.Principal, id tru
 // Device returns one device.
 func (r *Registry) Device(ctx context.Context, id trust.DeviceID) (d trust.Device, err error) {
 	err = r.view(ctx, func(rd Reader) error {
-		d, err = get[trust.Device](rd, tableDevices, string(id))
+		d, err = deviceOf(rd, id)
 		return err
 	})
 	return d, err
@@ -231,16 +231,32 @@ func (r *Registry) Device(ctx context.Context, id trust.DeviceID) (d trust.Devic
 type DeviceFilter struct {
 	Issuer, Owner, SerialNumber string
 	State                       trust.State
+	Suspended                   bool           // only those
 	After                       trust.DeviceID // the last device of the previous page
 	Limit                       int
 }
 
 // Devices lists devices by id.
 func (r *Registry) Devices(ctx context.Context, f DeviceFilter) (out []trust.Device, err error) {
-	return listPaged(ctx, r.store, tableDevices, "", string(f.After), pageLimit(f.Limit), func(d trust.Device) bool {
+	keep := func(d trust.Device) bool {
 		return (f.Issuer == "" || d.Issuer == f.Issuer) && (f.Owner == "" || strings.EqualFold(d.Owner, f.Owner)) &&
 			(f.SerialNumber == "" || strings.EqualFold(d.SerialNumber, f.SerialNumber)) && (f.State == "" || d.State == f.State)
+	}
+	if f.Suspended {
+		return listSuspended(ctx, r, KindDevice, string(f.After), f.Limit, func(rd Reader, id string) (trust.Device, error) { return deviceOf(rd, trust.DeviceID(id)) }, keep)
+	}
+	if out, err = listPaged(ctx, r.store, tableDevices, "", string(f.After), pageLimit(f.Limit), keep); err != nil {
+		return nil, err
+	}
+	err = r.view(ctx, func(rd Reader) (err error) {
+		for i := range out {
+			if out[i].Suspended, err = suspensionOf(rd, KindDevice, string(out[i].ID)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+	return out, err
 }
 
 // PutOwner merges what is said of an owner into what is known.
@@ -304,7 +320,7 @@ func union(a, b []string) []string {
 // Owner returns one owner by mail address.
 func (r *Registry) Owner(ctx context.Context, mail string) (o trust.Owner, err error) {
 	err = r.view(ctx, func(rd Reader) error {
-		o, err = get[trust.Owner](rd, tableOwners, strings.ToLower(mail))
+		o, err = ownerOf(rd, strings.ToLower(mail))
 		return err
 	})
 	return o, err

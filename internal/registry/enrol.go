@@ -129,6 +129,9 @@ func (t *txn) enrolable(c trust.Certificate) (trust.Device, error) {
 	if d.State == trust.Retired || d.State == trust.Blocked || d.State == trust.Quarantined {
 		return d, fmt.Errorf("device is %s: %w", d.State, trust.ErrForbidden)
 	}
+	if err := suspended(t, d, trust.ErrForbidden); err != nil {
+		return d, err
+	}
 	if d.Owner != c.Owner || d.Issuer != c.Issuer {
 		return d, fmt.Errorf("device changed hands while its certificate was signed: %w", trust.ErrForbidden)
 	}

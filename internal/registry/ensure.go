@@ -44,7 +44,7 @@ func (r *Registry) EnsureDevice(ctx context.Context, p trust.Principal, a trust.
 		} else if d, err = t.updateReported(d, said); err != nil {
 			return err
 		}
-		if o, err = get[trust.Owner](t, tableOwners, mail); err == nil && (names.UPN == "" || strings.EqualFold(o.UPN, names.UPN)) {
+		if o, err = ownerOf(t, mail); err == nil && (names.UPN == "" || strings.EqualFold(o.UPN, names.UPN)) {
 			return nil
 		}
 		if err := mergeOwner(t, names); err != nil {
@@ -53,7 +53,7 @@ func (r *Registry) EnsureDevice(ctx context.Context, p trust.Principal, a trust.
 		if err := t.audit(AuditEntry{Action: ActOwnerPut, Object: mail, After: snapshot(names)}); err != nil {
 			return err
 		}
-		o, err = get[trust.Owner](t, tableOwners, mail)
+		o, err = ownerOf(t, mail)
 		return err
 	})
 	return d, o, err
@@ -69,7 +69,7 @@ func (t *txn) reported(said trust.Device) (d trust.Device, err error) {
 		if d.ID != "" && string(d.ID) != string(id) {
 			return d, fmt.Errorf("serial number and UDID are those of two devices, %s and %s: %w", d.ID, id, trust.ErrForbidden)
 		}
-		if d, err = get[trust.Device](t, tableDevices, string(id)); err != nil {
+		if d, err = deviceOf(t, trust.DeviceID(id)); err != nil {
 			return d, err
 		}
 	}

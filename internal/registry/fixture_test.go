@@ -100,6 +100,14 @@ func (w *world) device(owner string) trust.Device {
 	return d
 }
 
+// owner adds an owner nobody else has.
+func (w *world) owner() string {
+	w.Helper()
+	mail := fmt.Sprintf("owner%d@contoso.com", w.last.Add(1))
+	w.must(w.reg.PutOwner(w.Context(), officer, trust.Owner{Mail: mail}))
+	return mail
+}
+
 func (w *world) challenge(id trust.DeviceID) string {
 	w.Helper()
 	secret, _, err := w.reg.CreateChallenge(w.Context(), officer, id, 0)

@@ -136,10 +136,10 @@ func (x *Index) fetch(ctx context.Context, changes []Change) (apply []func(), er
 func (x *Index) fetchOne(rd Reader, c Change) (func(), error) {
 	switch c.Kind {
 	case KindDevice:
-		d, err := get[trust.Device](rd, tableDevices, c.ID)
+		d, err := deviceOf(rd, trust.DeviceID(c.ID))
 		return func() { x.setDevice(d) }, err
 	case KindOwner:
-		o, err := get[trust.Owner](rd, tableOwners, c.ID)
+		o, err := ownerOf(rd, c.ID)
 		return func() { x.owners[o.Mail] = o }, err
 	case KindCertificate:
 		raw, ok := rd.Get(tableCertificates, c.ID)

@@ -28,6 +28,9 @@ func (x *Index) load(ctx context.Context) error {
 		err = loadTable(ctx, x.store, tableDevices, (*fields).device, func(d *trust.Device) { fresh.setDevice(*d) })
 	}
 	if err == nil {
+		err = fresh.loadSuspensions(ctx)
+	}
+	if err == nil {
 		err = fresh.loadCertificates(ctx)
 	}
 	if err == nil {
@@ -42,6 +45,26 @@ func (x *Index) load(ctx context.Context) error {
 	x.mu.Unlock()
 	x.advance(start, nil)
 	return x.follow(ctx)
+}
+
+// loadSuspensions marks what is suspended, once devices and owners are read.
+func (x *Index) loadSuspensions(ctx context.Context) error {
+	return scanPages(ctx, x.store, tableSuspensions, "", "", func(key string, raw []byte) (bool, error) {
+		var s trust.Suspension
+		if err := decode(raw, &s); err != nil {
+			return false, err
+		}
+		kind, id, _ := strings.Cut(key, "/")
+		if d, ok := x.devices[trust.DeviceID(id)]; ok && kind == string(KindDevice) {
+			d.Suspended = &s
+			x.devices[d.ID] = d
+		}
+		if o, ok := x.owners[id]; ok && kind == string(KindOwner) {
+			o.Suspended = &s
+			x.owners[o.Mail] = o
+		}
+		return true, nil
+	})
 }
 
 func (x *Index) setDevice(d trust.Device) {

@@ -67,7 +67,7 @@ func (w *world) history(r *rand.Rand, steps int) {
 	}
 	for range steps {
 		w.pass(time.Second)
-		switch r.IntN(11) {
+		switch r.IntN(13) {
 		case 0:
 			add()
 		case 1, 2:
@@ -101,6 +101,12 @@ func (w *world) history(r *rand.Rand, steps int) {
 			if len(profiles) > 0 {
 				_ = w.reg.ForgetProfile(ctx, desk, profiles[r.IntN(len(profiles))])
 			}
+		case 11:
+			_, _ = w.reg.SuspendDevice(ctx, desk, device(), trust.SuspendLost, fmt.Sprint(r.IntN(3)))
+			_, _ = w.reg.ReinstateDevice(ctx, desk, device(), "")
+		case 12:
+			_, _ = w.reg.SuspendOwner(ctx, desk, owners[r.IntN(3)], trust.SuspendAbsent, "")
+			_, _ = w.reg.ReinstateOwner(ctx, desk, owners[r.IntN(3)], "")
 		case 10:
 			w.settle(r, serials)
 		}

@@ -8,35 +8,39 @@ import (
 
 // The actions that are authorised and audited.
 const (
-	ActDeviceAdd      = "device.add"
-	ActDeviceUpdate   = "device.update"
-	ActDeviceRetire   = "device.retire"
-	ActDeviceReassign = "device.reassign"
-	ActDeviceState    = "device.state"
-	ActOwnerPut       = "owner.put"
-	ActChallenge      = "challenge.create"
-	ActEnrol          = "certificate.enrol"
-	ActRenew          = "certificate.renew"
-	ActPend           = "certificate.pend"
-	ActApprove        = "certificate.approve"
-	ActReject         = "certificate.reject"
-	ActConfirm        = "certificate.confirm"
-	ActWithdraw       = "certificate.withdraw"
-	ActDeviceReport   = "device.report"
-	ActRevoke         = "certificate.revoke"
-	ActHold           = "certificate.hold"
-	ActRelease        = "certificate.release"
-	ActUsed           = "certificate.used"
-	ActSweep          = "registry.sweep"
-	ActProfileObserve = "profile.observe"
-	ActProfileLink    = "profile.link"
-	ActProfileForget  = "profile.forget"
-	ActPublish        = "crl.publish"
-	ActCRLCommit      = "crl.commit"
-	ActCAPut          = "ca.put"
-	ActTokenCreate    = "token.create"
-	ActTokenRevoke    = "token.revoke"
-	ActTokenList      = "token.list"
+	ActDeviceAdd       = "device.add"
+	ActDeviceUpdate    = "device.update"
+	ActDeviceRetire    = "device.retire"
+	ActDeviceReassign  = "device.reassign"
+	ActDeviceState     = "device.state"
+	ActOwnerPut        = "owner.put"
+	ActDeviceSuspend   = "device.suspend"
+	ActDeviceReinstate = "device.reinstate"
+	ActOwnerSuspend    = "owner.suspend"
+	ActOwnerReinstate  = "owner.reinstate"
+	ActChallenge       = "challenge.create"
+	ActEnrol           = "certificate.enrol"
+	ActRenew           = "certificate.renew"
+	ActPend            = "certificate.pend"
+	ActApprove         = "certificate.approve"
+	ActReject          = "certificate.reject"
+	ActConfirm         = "certificate.confirm"
+	ActWithdraw        = "certificate.withdraw"
+	ActDeviceReport    = "device.report"
+	ActRevoke          = "certificate.revoke"
+	ActHold            = "certificate.hold"
+	ActRelease         = "certificate.release"
+	ActUsed            = "certificate.used"
+	ActSweep           = "registry.sweep"
+	ActProfileObserve  = "profile.observe"
+	ActProfileLink     = "profile.link"
+	ActProfileForget   = "profile.forget"
+	ActPublish         = "crl.publish"
+	ActCRLCommit       = "crl.commit"
+	ActCAPut           = "ca.put"
+	ActTokenCreate     = "token.create"
+	ActTokenRevoke     = "token.revoke"
+	ActTokenList       = "token.list"
 )
 
 // rights returns the actions of a principal. Reading needs no right here: the admin door asks MayRead.
@@ -55,10 +59,11 @@ func rights(p trust.Principal) []string {
 	}
 	switch p.Role {
 	case trust.PKIOfficer:
-		return []string{ActDeviceAdd, ActDeviceUpdate, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
+		return []string{ActDeviceAdd, ActDeviceUpdate, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActDeviceSuspend, ActDeviceReinstate,
+			ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
 			ActRelease, ActProfileLink, ActProfileForget, ActPublish}
 	case trust.HelpDesk:
-		return []string{ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget}
+		return []string{ActDeviceSuspend, ActDeviceReinstate, ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget}
 	}
 	return nil
 }

@@ -40,6 +40,28 @@ func deviceRules() []rule {
 			_, err := w.reg.SetDeviceState(w.Context(), p, w.device("alice@contoso.com").ID, trust.Blocked, "")
 			return err
 		}},
+		{registry.ActDeviceSuspend, "root officer desk", func(w *world, p trust.Principal) error {
+			_, err := w.reg.SuspendDevice(w.Context(), p, w.device("alice@contoso.com").ID, trust.SuspendLost, "")
+			return err
+		}},
+		{registry.ActDeviceReinstate, "root officer desk", func(w *world, p trust.Principal) error {
+			d := w.device("alice@contoso.com")
+			_, err := w.reg.SuspendDevice(w.Context(), officer, d.ID, trust.SuspendLost, "")
+			w.must(err)
+			_, err = w.reg.ReinstateDevice(w.Context(), p, d.ID, "")
+			return err
+		}},
+		{registry.ActOwnerSuspend, "root officer desk", func(w *world, p trust.Principal) error {
+			_, err := w.reg.SuspendOwner(w.Context(), p, w.owner(), trust.SuspendAbsent, "")
+			return err
+		}},
+		{registry.ActOwnerReinstate, "root officer desk", func(w *world, p trust.Principal) error {
+			mail := w.owner()
+			_, err := w.reg.SuspendOwner(w.Context(), officer, mail, trust.SuspendAbsent, "")
+			w.must(err)
+			_, err = w.reg.ReinstateOwner(w.Context(), p, mail, "")
+			return err
+		}},
 		{registry.ActOwnerPut, "root officer", func(w *world, p trust.Principal) error {
 			return w.reg.PutOwner(w.Context(), p, trust.Owner{Mail: "alice@contoso.com"})
 		}},

@@ -14,6 +14,7 @@ type Table string
 const (
 	tableDevices      Table = "devices"
 	tableOwners       Table = "owners"
+	tableSuspensions  Table = "suspensions"  // device/id, owner/mail
 	tableCertificates Table = "certificates" // issuer/serial
 	tableDER          Table = "der"          // revision/serial: the bytes of certificates
 	tableSuperseded   Table = "superseded"   // when/issuer/serial: what will be revoked
@@ -36,7 +37,7 @@ const (
 
 // Tables lists every table of the registry, for backends to create.
 func Tables() []Table {
-	return []Table{tableDevices, tableOwners, tableCertificates, tableDER, tableSuperseded, tableRevocations, tableStatus, tableProfiles, tableProfileKeys, tableChallenges,
+	return []Table{tableDevices, tableOwners, tableSuspensions, tableCertificates, tableDER, tableSuperseded, tableRevocations, tableStatus, tableProfiles, tableProfileKeys, tableChallenges,
 		tableTransactions, tableCAs, tableCRLs, tableRequests, tablePending, tableConfirm, tableTokens, tableAudit, tableByDevice, tableMeta}
 }
 

@@ -149,6 +149,14 @@ func TestChallengeRefused(t *testing.T) {
 			_, err := g.reg.SetDeviceState(g.Context(), admin, d.ID, trust.Blocked, "")
 			g.must(err)
 		},
+		"suspended": func(g *gate, d trust.Device, _ *ask) {
+			_, err := g.reg.SuspendDevice(g.Context(), admin, d.ID, trust.SuspendLost, "")
+			g.must(err)
+		},
+		"owner suspended": func(g *gate, d trust.Device, _ *ask) {
+			_, err := g.reg.SuspendOwner(g.Context(), admin, d.Owner, trust.SuspendUnassigned, "")
+			g.must(err)
+		},
 		"quarantined": func(g *gate, d trust.Device, _ *ask) {
 			_, err := g.reg.SetDeviceState(g.Context(), admin, d.ID, trust.Quarantined, "")
 			g.must(err)

@@ -102,6 +102,14 @@ func TestRenewalRefused(t *testing.T) {
 			_, err := g.reg.SetDeviceState(g.Context(), admin, d.ID, trust.Blocked, "")
 			return err
 		}},
+		"suspended": {BadRequest, func(g *gate, d trust.Device, _ trust.Serial) error {
+			_, err := g.reg.SuspendDevice(g.Context(), admin, d.ID, trust.SuspendLost, "")
+			return err
+		}},
+		"owner suspended": {BadRequest, func(g *gate, d trust.Device, _ trust.Serial) error {
+			_, err := g.reg.SuspendOwner(g.Context(), admin, d.Owner, trust.SuspendUnassigned, "")
+			return err
+		}},
 		"quarantined": {BadRequest, func(g *gate, d trust.Device, _ trust.Serial) error {
 			_, err := g.reg.SetDeviceState(g.Context(), admin, d.ID, trust.Quarantined, "")
 			return err

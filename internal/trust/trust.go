@@ -80,6 +80,7 @@ type Device struct {
 	Source       string            `json:"source"`               // who reports it: "admin", or the name of an MDM
 	SourceSync   time.Time         `json:"source_sync,omitzero"` // the last successful sync of that source; zero for "admin", which does not sync
 	Labels       map[string]string `json:"labels,omitempty"`
+	Suspended    *Suspension       `json:"suspended,omitempty"` // nil: it is not
 	Created      time.Time         `json:"created"`
 	Updated      time.Time         `json:"updated"`
 }
@@ -93,6 +94,8 @@ type Owner struct {
 	OID         string   `json:"oid,omitempty"`         // object id in the tenant
 	TID         string   `json:"tid,omitempty"`         // tenant id
 	Delegations []string `json:"delegations,omitempty"` // shared mailboxes this owner may open, granted explicitly
+
+	Suspended *Suspension `json:"suspended,omitempty"` // nil: the owner is not
 }
 
 // Names lists every name under which the owner may sign in, delegations excluded, without duplicates.
