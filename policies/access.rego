@@ -25,7 +25,8 @@ proved := "managed_profile" if managed_profile
 proved := "discovery" if discovery
 
 # Almost every request: all conditions of a managed profile, each in its plainest form, in one rule because that is several times faster. It proves
-# nothing that managed_profile does not; a test compares them.
+# nothing that managed_profile does not; a test compares them. Lists instead of sets, and the configuration by its
+# whole name, for which the engine puts its value when it loads: both are cheaper.
 plain if {
 	input.certificate.status == "good"
 	input.request.class == "command"
@@ -44,16 +45,15 @@ plain if {
 	input.owner.suspended == false
 	input.owner.names[input.credential.user]
 	object.subset(input.owner.names, input.credential.names)
-	input.credential.oid in {"", input.owner.oid}
-	input.credential.tid in {"", input.owner.tid}
-	input.device.eas_device_id in {"", input.claimed.device_id}
+	input.credential.oid in ["", input.owner.oid]
+	input.credential.tid in ["", input.owner.tid]
+	input.device.eas_device_id in ["", input.claimed.device_id]
 	[input.duplicate.device_id_managed, input.duplicate.managed_device] in [[false, ""], [true, input.certificate.device]]
 	input.duplicate.other_device_id == ""
 	input.claimed.family != "other"
-	c := config
-	input.device.silent_for <= c.max_silence
-	not input.claimed.family in c.denied_clients
-	not input.request.command in c.denied_commands
+	input.device.silent_for <= data.postern.config.access.max_silence
+	not input.claimed.family in data.postern.config.access.denied_clients
+	not input.request.command in data.postern.config.access.denied_commands
 }
 
 # What is proved.
@@ -341,22 +341,26 @@ notes contains "unknown_client" if {
 	input.claimed.family == "other"
 }
 
-# Until when the decision holds: the earliest end among the facts that it used; 0 for as long as they do.
+# Until when the decision holds: the earliest end among the facts that it may have used; 0 for as long as they do. Every moment at which a rule of this
+# package could turn by the clock alone is an end until it has passed, because decisions are remembered that long, and teams read these rules too.
 
 valid_until := min(ends) if {
 	count(ends) > 0
 } else := 0
 
-ends contains input.certificate.not_after if certificate_good
+ends contains input.certificate.not_after if {
+	input.certificate.present
+	input.now < input.certificate.not_after
+}
 
 ends contains grace_end if {
-	certificate_good
 	input.certificate.status == "superseded"
+	input.now < grace_end
 }
 
 ends contains duplicate_end + 1 if {
-	not first_device_id
-	input.request.class == "command"
+	input.duplicate.other_device_id != ""
+	input.now <= duplicate_end
 }
 
 ends contains exception.until if some exception in applied

@@ -69,7 +69,7 @@ func (e *Edge) judge(ctx context.Context, f *flight, s situation, now time.Time)
 	engine := e.cfg.Policy.Load()
 	v := e.decide(ctx, engine, s.input, now)
 	if v.action == trust.Allow {
-		e.flights.enter(f, s.input, engine, until(s.input, v.decision, now))
+		e.flights.enter(f, s.input, engine, until(s.input, engine, v.decision, now))
 	}
 	return v
 }
@@ -132,17 +132,24 @@ func (e *Edge) failed(w http.ResponseWriter, q *request, code, text string) {
 }
 
 // until returns when an allowed command has to be decided again by the clock alone; the zero time for never. A policy that allows beyond its own end is
-// asked again every second, not all the time.
-func until(in *policy.AccessInput, d policy.Decision, now time.Time) time.Time {
+// asked again every second, and one that goes by the time of day twice a minute.
+func until(in *policy.AccessInput, engine *policy.Engine, d policy.Decision, now time.Time) time.Time {
 	end := d.ValidUntil
 	if in.Certificate.NotAfter > 0 && (end == 0 || in.Certificate.NotAfter < end) {
 		end = in.Certificate.NotAfter
 	}
+	at := time.Unix(end, 0)
 	switch {
 	case end == 0:
-		return time.Time{}
+		at = time.Time{}
 	case end <= now.Unix():
-		return now.Add(time.Second)
+		at = now.Add(time.Second)
 	}
-	return time.Unix(end, 0)
+	if again := now.Add(restlessAfter); engine.Restless(d) && (end == 0 || again.Before(at)) {
+		return again
+	}
+	return at
 }
+
+// restlessAfter is how long a command is in flight before a policy that goes by the time of day is asked again.
+const restlessAfter = 30 * time.Second

@@ -88,29 +88,69 @@ func (p *program) compiler(ctx context.Context, entry string, store storage.Stor
 	return c
 }
 
-// prepare compiles one entry point. A nil query comes with problems.
-func (p *program) prepare(ctx context.Context, entry string) (*rego.PreparedEvalQuery, []Problem, error) {
+// prepare compiles one entry point, and says what it reads of the clock. A nil query comes with problems.
+func (p *program) prepare(ctx context.Context, entry string) (query *rego.PreparedEvalQuery, clock clockReads, problems []Problem, err error) {
 	store := inmem.NewFromObjectWithOpts(p.data, inmem.OptReturnASTValuesOnRead(true))
 	txn, err := store.NewTransaction(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read policy data: %w", err)
+		return nil, clock, nil, fmt.Errorf("read policy data: %w", err)
 	}
 	defer store.Abort(ctx, txn)
 	c := p.compiler(ctx, entry, store, txn)
-	if c.Compile(p.of(entry, false)); c.Failed() {
-		return nil, problemsOf(c.Errors, ""), nil
+	if c.Compile(p.settled(p.of(entry, false))); c.Failed() {
+		return nil, clock, problemsOf(c.Errors, ""), nil
 	}
-	query := "data.postern." + entry + ".decision"
-	if len(c.GetRulesExact(ast.MustParseRef(query))) == 0 {
-		return nil, []Problem{{Message: query + " is not defined", Advice: "a policy that replaces the built-in one decides for every entry point"}}, nil
+	name := "data.postern." + entry + ".decision"
+	if len(c.GetRulesExact(ast.MustParseRef(name))) == 0 {
+		return nil, clock, []Problem{{Message: name + " is not defined", Advice: "a policy that replaces the built-in one decides for every entry point"}}, nil
 	}
-	prepared, err := rego.New(rego.Query(query), rego.Compiler(c), rego.Store(store), rego.Transaction(txn), rego.StrictBuiltinErrors(true),
+	prepared, err := rego.New(rego.Query(name), rego.Compiler(c), rego.Store(store), rego.Transaction(txn), rego.StrictBuiltinErrors(true),
 		rego.Capabilities(p.caps), rego.GenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }),
 	).PrepareForEval(ctx)
 	if err != nil {
-		return nil, problemsOf(err, ""), nil
+		return nil, clock, problemsOf(err, ""), nil
 	}
-	return &prepared, nil, nil
+	return &prepared, p.clockOf(c), nil, nil
+}
+
+// settled returns the modules with every setting of data.postern.config that is read by its whole name replaced by its value: the data of an engine never
+// changes, and looking it up is a tenth of a decision.
+func (p *program) settled(modules map[string]*ast.Module) map[string]*ast.Module {
+	if p.replaced {
+		return modules // may say with data.postern.config
+	}
+	out := map[string]*ast.Module{}
+	for name, m := range modules {
+		m = m.Copy()
+		for _, r := range m.Rules {
+			// What is replaced is a term: a reference within a longer one is none, so its own keys stay as they are.
+			_, err := ast.TransformRefs(r.Body, func(ref ast.Ref) (ast.Value, error) {
+				if v := p.setting(ref); v != nil {
+					return v, nil
+				}
+				return ref, nil
+			})
+			if err != nil {
+				return modules // not reached: the function returns none
+			}
+		}
+		out[name] = m
+	}
+	return out
+}
+
+// setting returns the value of a reference to a setting, or nil.
+func (p *program) setting(ref ast.Ref) ast.Value {
+	path := groundPath(ref)
+	if len(path) != 5 || len(path) != len(ref) || path[0] != "data" || path[1] != "postern" || path[2] != "config" {
+		return nil
+	}
+	if o, ok := configOf(p.data, path[3]).Value.(ast.Object); ok {
+		if t := o.Get(ref[4]); t != nil {
+			return t.Value
+		}
+	}
+	return nil
 }
 
 // unavailable are builtins that OPA does not mark as nondeterministic and that read the clock, use random numbers or reach out in some cases.

@@ -23,6 +23,9 @@ type Engine struct {
 	timeout  time.Duration
 	digest   string
 	replaced bool
+	clock    clockReads
+	cache    *cache     // of decisions about access
+	terms    termsCache // of their inputs
 }
 
 // sampleTimeout bounds the decisions that prove a policy, which are its first and run on a machine that is starting.
@@ -58,19 +61,23 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 
 // engine compiles the program for every entry point.
 func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
-	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced}
+	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
+		cache: newCache(), terms: newTermsCache()}
 	if e.timeout <= 0 {
 		e.timeout = DefaultTimeout
 	}
 	var problems []Problem
 	for _, entry := range entries {
-		query, found, err := p.prepare(ctx, entry)
+		query, clock, found, err := p.prepare(ctx, entry)
 		if err != nil {
 			return nil, nil, err
 		}
 		problems = append(problems, found...)
 		e.queries[entry] = query
 		e.config[entry] = configOf(p.data, entry)
+		if entry == "access" {
+			e.clock = clock
+		}
 	}
 	if len(problems) > 0 {
 		return nil, sortProblems(problems), nil
@@ -101,10 +108,36 @@ func (e *Engine) Digest() string { return e.digest }
 // Replaced reports whether the built-in policies are not in use.
 func (e *Engine) Replaced() bool { return e.replaced }
 
-// Access decides about one request at the edge. Every error is a *Fault.
+// Access decides about one request at the edge. Every error is a *Fault. A decision about a certificate that the registry knows is remembered under all
+// facts but the clock for as long as it holds, so what it returns is shared: it must not be changed.
 func (e *Engine) Access(ctx context.Context, in *AccessInput) (Decision, error) {
-	return e.decide(ctx, "access", func() *ast.Term { return in.value() })
+	if in == nil || e.cache == nil || in.Certificate.Status == "" || in.Certificate.Status == "none" {
+		return e.decideAccess(ctx, in)
+	}
+	key, digest := certificateKey{in.Certificate.Issuer, in.Certificate.Serial}, in.digest(e.clock.snapshot)
+	if d, ok := e.cache.get(key, &digest, in.Now); ok {
+		return d, nil
+	}
+	d, err := e.decideAccess(ctx, in)
+	if err == nil {
+		if until := e.holdsUntil(&d, in.Now); until > in.Now {
+			e.cache.put(key, remembered{digest: digest, from: in.Now, until: until, decision: d})
+		}
+	}
+	return d, err
 }
+
+// decideAccess asks the policy, whatever is remembered.
+func (e *Engine) decideAccess(ctx context.Context, in *AccessInput) (Decision, error) {
+	return e.decide(ctx, "access", func() *ast.Term { return in.valueWith(e.terms.of(in)) })
+}
+
+// CacheStats returns how often a decision was remembered.
+func (e *Engine) CacheStats() CacheStats { return e.cache.stats() }
+
+// Restless reports whether the clock may change a decision before its ValidUntil: the policy reads input.now in a rule for which nothing says how long it
+// holds, such as one about the time of day.
+func (e *Engine) Restless(d Decision) bool { return e.clock.untold || e.clock.told && d.ValidUntil == 0 }
 
 // Enroll decides about one SCEP request. Every error is a *Fault.
 func (e *Engine) Enroll(ctx context.Context, in *EnrollInput) (Decision, error) {

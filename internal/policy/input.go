@@ -61,7 +61,7 @@ func table(name string, m map[string]string) pair {
 	return pair{keys[name], object(pairs...)}
 }
 
-func list(name string, s []string) pair {
+func array(name string, s []string) pair {
 	terms := make([]*ast.Term, len(s))
 	for i, v := range s {
 		terms[i] = ast.StringTerm(v)
@@ -69,10 +69,13 @@ func list(name string, s []string) pair {
 	return pair{keys[name], ast.ArrayTerm(terms...)}
 }
 
-func (in *AccessInput) value() *ast.Term {
+func (in *AccessInput) value() *ast.Term { return in.valueWith(in.standing()) }
+
+// valueWith makes the input with terms of its certificate, device and owner that were made before.
+func (in *AccessInput) valueWith(s *standing) *ast.Term {
 	return object(
 		number("now", in.Now), pair{keys["request"], in.Request.value()}, pair{keys["claimed"], in.Claimed.value()}, pair{keys["credential"], in.Credential.value()},
-		pair{keys["certificate"], in.Certificate.value()}, pair{keys["device"], in.Device.value()}, pair{keys["owner"], in.Owner.value()},
+		pair{keys["certificate"], s.certificate}, pair{keys["device"], s.device}, pair{keys["owner"], s.owner},
 		pair{keys["profile"], in.Profile.value()}, pair{keys["duplicate"], in.Duplicate.value()}, text("assurance", in.Assurance),
 		pair{keys["snapshot"], object(number("behind", in.Snapshot.Behind))})
 }
@@ -89,7 +92,7 @@ func (c *ClaimedFacts) value() *ast.Term {
 
 func (c *CredentialFacts) value() *ast.Term {
 	return object(text("kind", c.Kind), text("problem", c.Problem), text("user", c.User), set("names", c.Names), text("oid", c.OID), text("tid", c.TID),
-		list("audience", c.Audience), text("app_id", c.AppID), number("expires", c.Expires))
+		array("audience", c.Audience), text("app_id", c.AppID), number("expires", c.Expires))
 }
 
 func (c *CertFacts) value() *ast.Term {
@@ -124,8 +127,8 @@ func (in *EnrollInput) value() *ast.Term {
 	return object(
 		number("now", in.Now), text("kind", in.Kind), text("issuer", in.Issuer), text("evidence", in.Evidence), boolean("approved", in.Approved),
 		pair{keys["key"], object(text("algorithm", in.Key.Algorithm), number("bits", int64(in.Key.Bits)))},
-		pair{keys["requested"], object(list("mails", in.Requested.Mails))},
-		pair{keys["device"], in.Device.value()}, pair{keys["owner"], in.Owner.value()}, text("domain", in.Domain), list("domains", in.Domains),
+		pair{keys["requested"], object(array("mails", in.Requested.Mails))},
+		pair{keys["device"], in.Device.value()}, pair{keys["owner"], in.Owner.value()}, text("domain", in.Domain), array("domains", in.Domains),
 		pair{keys["renews"], object(text("serial", r.Serial), text("status", r.Status), number("not_before", r.NotBefore), number("not_after", r.NotAfter),
 			boolean("same_key", r.SameKey))},
 		text("source_ip", in.SourceIP))

@@ -1,0 +1,120 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+)
+
+// The digest of facts is what a decision is remembered under. It covers every field of the input but the clock: input.now, and input.snapshot.behind where
+// no policy reads it, because the seconds since the registry was last heard go by for everybody. Each value is written behind its length, and sets in the
+// order of their names, so that two inputs have one digest only if they are equal. SHA-256, because a phone chooses many of the facts.
+func (in *AccessInput) digest(snapshot bool) [sha256.Size]byte {
+	var room [2048]byte
+	b := in.Request.append(room[:0])
+	b = in.Claimed.append(b)
+	b = in.Credential.append(b)
+	b = in.Certificate.append(b)
+	b = in.Device.append(b)
+	b = in.Owner.append(b)
+	b = in.Profile.append(b)
+	b = in.Duplicate.append(b)
+	b = appendText(b, in.Assurance)
+	if snapshot {
+		b = binary.AppendVarint(b, in.Snapshot.Behind)
+	}
+	return sha256.Sum256(b)
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendTexts(b []byte, list ...string) []byte {
+	for _, s := range list {
+		b = appendText(b, s)
+	}
+	return b
+}
+
+func appendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+// sorted returns the keys of a map in order, in room where they fit.
+func sorted[V any](m map[string]V, room []string) []string {
+	for k := range m {
+		room = append(room, k)
+	}
+	slices.Sort(room)
+	return room
+}
+
+func appendSet(b []byte, m map[string]bool) []byte {
+	var room [16]string
+	b = binary.AppendUvarint(b, uint64(len(m)))
+	for _, k := range sorted(m, room[:0]) {
+		b = appendBool(appendText(b, k), m[k])
+	}
+	return b
+}
+
+func appendTable(b []byte, m map[string]string) []byte {
+	var room [16]string
+	b = binary.AppendUvarint(b, uint64(len(m)))
+	for _, k := range sorted(m, room[:0]) {
+		b = appendTexts(b, k, m[k])
+	}
+	return b
+}
+
+func (r *RequestFacts) append(b []byte) []byte {
+	b = appendTexts(b, r.Class, r.Protocol, r.Tenant, r.Host, r.Method, r.Command, r.SourceIP)
+	return binary.AppendVarint(b, int64(r.Version))
+}
+
+func (c *ClaimedFacts) append(b []byte) []byte {
+	return appendTexts(b, c.DeviceID, c.DeviceType, c.UserAgent, c.Family, c.Platform, c.Model)
+}
+
+func (c *CredentialFacts) append(b []byte) []byte {
+	b = appendTexts(b, c.Kind, c.Problem, c.User, c.OID, c.TID, c.AppID)
+	b = appendSet(b, c.Names)
+	b = binary.AppendUvarint(b, uint64(len(c.Audience)))
+	b = appendTexts(b, c.Audience...)
+	return binary.AppendVarint(b, c.Expires)
+}
+
+func (c *CertFacts) append(b []byte) []byte {
+	b = appendTexts(appendBool(b, c.Present), c.Problem, c.Status, c.Issuer, c.Serial, c.Device, c.Reason)
+	b = binary.AppendVarint(b, c.NotAfter)
+	b = binary.AppendVarint(b, c.ChangedAt)
+	return binary.AppendVarint(b, c.SuccessorFirstUse)
+}
+
+func (d *DeviceFacts) append(b []byte) []byte {
+	b = appendBool(appendBool(b, d.Known), d.Managed)
+	b = appendTexts(b, d.ID, d.State, d.Compliant, d.EASDeviceID, d.SerialNumber, d.Model, d.OS, d.OSVersion, d.Source)
+	b = binary.AppendVarint(b, d.SilentFor)
+	return appendTable(b, d.Labels)
+}
+
+func (o *OwnerFacts) append(b []byte) []byte {
+	b = appendTexts(appendBool(b, o.Known), o.Mail, o.OID, o.TID)
+	return appendSet(appendSet(b, o.Names), o.Delegations)
+}
+
+func (p *ProfileFacts) append(b []byte) []byte {
+	b = appendTexts(appendBool(appendBool(b, p.Known), p.Linked), p.ID, p.Certificate)
+	return binary.AppendVarint(b, p.FirstSeen)
+}
+
+func (d *DuplicateFacts) append(b []byte) []byte {
+	b = appendBool(appendBool(appendBool(b, d.DeviceIDManaged), d.OtherIsOlder), d.SameUserModel)
+	b = appendTexts(b, d.ManagedDevice, d.OtherDeviceID)
+	b = binary.AppendVarint(b, d.OtherLastSeen)
+	return binary.AppendVarint(b, d.OtherFirstSeen)
+}
