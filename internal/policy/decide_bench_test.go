@@ -21,11 +21,13 @@ decision := {"action": "allow", "rule": "managed_profile", "reasons": set(), "va
 	input.device.known
 	input.device.managed
 	input.device.state == "active"
+	input.device.suspended == false
 	input.device.silent_for <= 604800
 	input.credential.problem == ""
 	input.credential.kind in {"basic", "bearer"}
 	input.credential.user != ""
 	input.owner.known
+	input.owner.suspended == false
 	input.owner.names[input.credential.user]
 	object.subset(input.owner.names, input.credential.names)
 	input.credential.oid in {"", input.owner.oid}
@@ -43,7 +45,7 @@ const leanEnroll = "package postern.enroll\n\ndecision := {\"action\": \"deny\",
 func managedByHand(in *AccessInput) bool {
 	c, d, o, k := &in.Certificate, &in.Device, &in.Owner, &in.Credential
 	if c.Status != "good" || in.Request.Class != "command" || !c.Present || c.Problem != "" || in.Now >= c.NotAfter || c.Device != d.ID || !d.Known || !d.Managed ||
-		d.State != string(trust.Active) || d.SilentFor > 604800 || k.Problem != "" || k.Kind != "basic" && k.Kind != "bearer" || k.User == "" || !o.Known || !o.Names[k.User] {
+		d.State != string(trust.Active) || d.Suspended || d.SilentFor > 604800 || k.Problem != "" || k.Kind != "basic" && k.Kind != "bearer" || k.User == "" || !o.Known || o.Suspended || !o.Names[k.User] {
 		return false
 	}
 	for name := range k.Names {

@@ -96,14 +96,15 @@ func (c *CertFacts) append(b []byte) []byte {
 }
 
 func (d *DeviceFacts) append(b []byte) []byte {
-	b = appendBool(appendBool(b, d.Known), d.Managed)
-	b = appendTexts(b, d.ID, d.State, d.Compliant, d.EASDeviceID, d.SerialNumber, d.Model, d.OS, d.OSVersion, d.Source)
-	b = binary.AppendVarint(b, d.SilentFor)
+	b = appendBool(appendBool(appendBool(b, d.Known), d.Managed), d.Suspended)
+	b = appendTexts(b, d.ID, d.State, d.Compliant, d.EASDeviceID, d.SerialNumber, d.Model, d.OS, d.OSVersion, d.Source, d.SuspendReason)
+	b = binary.AppendVarint(binary.AppendVarint(b, d.SilentFor), d.SuspendedAt)
 	return appendTable(b, d.Labels)
 }
 
 func (o *OwnerFacts) append(b []byte) []byte {
-	b = appendTexts(appendBool(b, o.Known), o.Mail, o.OID, o.TID)
+	b = appendTexts(appendBool(appendBool(b, o.Known), o.Suspended), o.Mail, o.OID, o.TID, o.SuspendReason)
+	b = binary.AppendVarint(b, o.SuspendedAt)
 	return appendSet(appendSet(b, o.Names), o.Delegations)
 }
 
