@@ -137,7 +137,9 @@ func (e *Engine) CacheStats() CacheStats { return e.cache.stats() }
 
 // Restless reports whether the clock may change a decision before its ValidUntil: the policy reads input.now in a rule for which nothing says how long it
 // holds, such as one about the time of day.
-func (e *Engine) Restless(d Decision) bool { return e.clock.untold || e.clock.told && d.ValidUntil == 0 }
+func (e *Engine) Restless(d Decision) bool {
+	return e.clock.untold || e.clock.told && d.ValidUntil == 0
+}
 
 // Enroll decides about one SCEP request. Every error is a *Fault.
 func (e *Engine) Enroll(ctx context.Context, in *EnrollInput) (Decision, error) {
