@@ -38,6 +38,9 @@ type CertID struct {
 	der      []byte // as the client wrote it: some clients compare it octet by octet with the one in the answer
 }
 
+// DER returns the CertID as the client wrote it, which is how an answer repeats it. It must not be changed.
+func (c CertID) DER() []byte { return c.der }
+
 // OCSPRequest is a request for the status of one certificate or a few. A signature on it has no meaning here and is ignored.
 type OCSPRequest struct {
 	IDs   []CertID // at least one

@@ -135,6 +135,53 @@ func TestConditionalAndCached(t *testing.T) {
 	}
 }
 
+// A download that broke off goes on where it was, as long as the CRL is the same.
+func TestRanges(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	whole := l.get("/contoso/issuing.crl")
+	tag := whole.Header().Get("ETag")
+	rest := l.do("GET", "/contoso/issuing.crl", http.Header{"Range": {"bytes=100-"}, "If-Range": {tag}}, nil)
+	if rest.Code != http.StatusPartialContent || !bytes.Equal(rest.Body.Bytes(), whole.Body.Bytes()[100:]) {
+		t.Errorf("%d, %d octets", rest.Code, rest.Body.Len())
+	}
+	if other := l.do("GET", "/contoso/issuing.crl", http.Header{"Range": {"bytes=100-"}, "If-Range": {`"old"`}}, nil); other.Code != http.StatusOK || other.Body.Len() != whole.Body.Len() {
+		t.Errorf("%d, %d octets of another CRL", other.Code, other.Body.Len())
+	}
+	if none := l.do("GET", "/contoso/issuing.crl", http.Header{"Range": {"bytes=1000000-"}}, nil); none.Code != http.StatusRequestedRangeNotSatisfiable {
+		t.Errorf("%d beyond the end", none.Code)
+	}
+	head := l.do("HEAD", "/contoso/issuing.crl", nil, nil)
+	if head.Header().Get("Content-Length") != strconv.Itoa(whole.Body.Len()) || head.Header().Get("ETag") != tag {
+		t.Errorf("HEAD: %v", head.Header())
+	}
+}
+
+// Near the end of a CRL's life caches may keep it for what is left of that, and no longer.
+func TestNothingIsFreshBeyondNextUpdate(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.config = func(c *revocation.Config) {
+		c.Schedule.DeltaLifetime, c.Schedule.DeltaEvery = 30*time.Second, 15*time.Second
+	}
+	l.start()
+	l.stop()
+	delta := l.crl("/contoso/issuing-delta.crl")
+	for _, into := range []time.Duration{0, 10 * time.Second, 29 * time.Second, 31 * time.Second} {
+		l.skew.Store(int64(into))
+		h := l.get("/contoso/issuing-delta.crl").Header()
+		expires, err := http.ParseTime(h.Get("Expires"))
+		_, age, _ := strings.Cut(h.Get("Cache-Control"), "max-age=")
+		seconds, aerr := strconv.Atoi(age)
+		now := l.now()
+		if err != nil || aerr != nil || expires.After(delta.NextUpdate) && expires.After(now) || now.Before(delta.NextUpdate) && now.Add(time.Duration(seconds)*time.Second-time.Second).After(delta.NextUpdate) ||
+			now.After(delta.NextUpdate) && seconds != 0 {
+			t.Errorf("%s into it: %v, until %s", into, h, delta.NextUpdate)
+		}
+	}
+}
+
 func TestReceipts(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -2,10 +2,8 @@ package revocation
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -104,35 +102,53 @@ func (o *responder) answer(w http.ResponseWriter, r *http.Request, raw []byte) {
 		writeOCSP(w, ca.OCSPErrorResponse(ca.OCSPUnauthorized))
 		return
 	}
-	der, now, err := o.sign(r.Context(), id, req)
+	now := o.p.cfg.Now().UTC()
+	a, err := o.answered(r.Context(), id, req, now)
 	if err != nil {
 		o.p.cfg.Log.ErrorContext(r.Context(), "cannot answer OCSP", "issuer", o.issuer.Spec().ID, "ca", id, "error", err)
 		writeOCSP(w, ca.OCSPErrorResponse(ca.OCSPTryLater))
 		return
 	}
 	if r.Method == http.MethodGet && req.Nonce == nil {
-		o.cacheable(w.Header(), der, now)
+		o.cacheable(w.Header(), a, now)
+		if r.Header.Get("If-None-Match") == a.etag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
 	}
-	writeOCSP(w, der)
+	writeOCSP(w, a.der)
 }
 
-// sign looks the certificates up and signs what is known of them.
-func (o *responder) sign(ctx context.Context, id string, req *ca.OCSPRequest) (der []byte, now time.Time, err error) {
-	now = o.p.cfg.Now().UTC().Truncate(time.Second)
+// answered looks the certificates up and returns an answer that says what is known of them now: one that was signed before, or a new one.
+func (o *responder) answered(ctx context.Context, id string, req *ca.OCSPRequest, now time.Time) (*ocspAnswer, error) {
 	// An index that has lost the store would call a revoked certificate good.
 	if age := now.Sub(o.p.cfg.Index.Heard()); age > maxIndexAge {
-		return nil, now, fmt.Errorf("answer OCSP: the registry has not been heard of for %s", age)
+		return nil, fmt.Errorf("answer OCSP: the registry has not been heard of for %s", age)
 	}
-	answers := make([]ca.OCSPAnswer, 0, len(req.IDs))
-	for _, cid := range req.IDs {
-		a := ca.OCSPAnswer{ID: cid, Status: ca.OCSPUnknown, ThisUpdate: now, NextUpdate: now.Add(o.p.cfg.OCSP.Lifetime)}
+	from := now.Truncate(time.Second)
+	answers := make([]ca.OCSPAnswer, len(req.IDs))
+	for i, cid := range req.IDs {
+		answers[i] = ca.OCSPAnswer{ID: cid, Status: ca.OCSPUnknown, ThisUpdate: from, NextUpdate: from.Add(o.p.cfg.OCSP.Lifetime)}
 		if cid.Serial.Sign() > 0 {
-			o.look(&a, id, trust.SerialOf(cid.Serial))
+			o.look(&answers[i], id, trust.SerialOf(cid.Serial))
 		}
-		answers = append(answers, a)
 	}
-	der, err = o.issuer.SignOCSP(ctx, id, req.Nonce, answers...)
-	return der, now, err
+	// What was never issued is signed each time it is asked for: there is no end of such numbers.
+	keep := len(answers) == 1 && req.Nonce == nil && answers[0].Status != ca.OCSPUnknown
+	if keep {
+		if a := o.p.ocsp.get(req.IDs[0].DER(), &answers[0], now); a != nil {
+			return a, nil
+		}
+	}
+	der, err := o.issuer.SignOCSP(ctx, id, req.Nonce, answers...)
+	if err != nil {
+		return nil, err
+	}
+	a := newOCSPAnswer(&answers[0], der)
+	if keep {
+		o.p.ocsp.put(req.IDs[0].DER(), a)
+	}
+	return a, nil
 }
 
 // look fills in the status of one certificate of the CA. A superseded one is good here: its time runs out at the edge, not in the PKI.
@@ -160,8 +176,8 @@ func (o *responder) look(a *ca.OCSPAnswer, id string, s trust.Serial) {
 	default: // revoked, and whatever this program does not know
 		a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, c.ChangedAt, c.Reason
 	}
-	if a.RevokedAt.After(a.ThisUpdate) {
-		a.RevokedAt = a.ThisUpdate // written within this second, or by a node whose clock is fast
+	if a.RevokedAt = a.RevokedAt.Truncate(time.Second); a.RevokedAt.After(a.ThisUpdate) {
+		a.RevokedAt = a.ThisUpdate // written by a node whose clock is fast
 	}
 }
 
@@ -177,11 +193,10 @@ func (o *responder) published(id string, s trust.Serial) (x509.RevocationListEnt
 }
 
 // cacheable sets the headers that RFC 9919, section 6, asks for. The age is shorter than the answer's life, so that caches learn of a revocation.
-func (o *responder) cacheable(h http.Header, der []byte, now time.Time) {
-	sum := sha256.Sum256(der)
-	age := o.p.cfg.OCSP.MaxAge.Truncate(time.Second)
-	h.Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
-	h.Set("Last-Modified", now.Format(http.TimeFormat))
+func (o *responder) cacheable(h http.Header, a *ocspAnswer, now time.Time) {
+	age := max(min(o.p.cfg.OCSP.MaxAge, a.says.NextUpdate.Sub(now)), 0).Truncate(time.Second)
+	h.Set("ETag", a.etag)
+	h.Set("Last-Modified", a.modified)
 	h.Set("Expires", now.Add(age).Format(http.TimeFormat))
 	h.Set("Cache-Control", "max-age="+strconv.Itoa(int(age/time.Second))+", public, no-transform, must-revalidate")
 }

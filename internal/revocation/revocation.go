@@ -58,6 +58,7 @@ type Config struct {
 type Publisher struct {
 	cfg   Config
 	sites []*site // one per issuer, in the order of the configuration
+	ocsp  ocspCache
 }
 
 // NewPublisher checks the configuration; it reads and writes nothing. It publishes for the CAs of the issuers, in force, next or retired; Run follows their
