@@ -17,6 +17,7 @@ const (
 	faultStale     = "registry_stale"
 	faultProfile   = "profile_not_recorded"
 	faultRedirect  = "upstream_redirect"
+	faultMoved     = "upstream_moved"
 	faultUpstream  = "upstream_unreachable"
 	faultTimeout   = "upstream_timeout"
 	faultChallenge = "upstream_no_challenge"
@@ -26,6 +27,7 @@ const (
 type verdict struct {
 	action   trust.Action
 	decision policy.Decision
+	after    string // of a fault: Retry-After in seconds; empty: retryAfter
 }
 
 // fault is the verdict of no decision.

@@ -175,11 +175,10 @@ func (e *Edge) discover(ctx context.Context, method, rawQuery string, phone http
 	if emptyBearer {
 		out.Header["Authorization"] = []string{"Bearer"}
 	}
-	resp, err := e.upstream.pooled.RoundTrip(out)
+	resp, err := e.askAround(out)
 	if err != nil {
 		return discovered{}, err
 	}
-	defer func() { _ = resp.Body.Close() }() // nothing of the body is wanted
 	d := discovered{status: resp.StatusCode, header: http.Header{}}
 	for _, name := range discoveryHeaders {
 		if v := resp.Header.Values(name); len(v) > 0 {
@@ -187,4 +186,21 @@ func (e *Edge) discover(ctx context.Context, method, rawQuery string, phone http
 		}
 	}
 	return d, nil
+}
+
+// askAround sends a request without body, and follows where it is sent on to. Of the answer only the head is left.
+func (e *Edge) askAround(out *http.Request) (*http.Response, error) {
+	server := e.upstream.base
+	for hop := 0; ; hop++ {
+		resp, err := e.upstream.pooled.RoundTrip(out)
+		if err != nil {
+			return nil, err
+		}
+		_ = resp.Body.Close() // nothing of it is wanted
+		to := e.upstream.routes.next(out.URL, resp)
+		if !leadsAway(resp.StatusCode) || to == nil || hop == maxHops {
+			return resp, nil
+		}
+		out, server = retarget(out, server, to), to
+	}
 }

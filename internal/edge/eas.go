@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -101,7 +102,7 @@ var errDraining = errors.New("the edge is being stopped")
 // refuse answers a verdict that is not allow. Quarantine has no mailbox of its own here: it is refused like deny.
 func (e *Edge) refuse(w http.ResponseWriter, q *request, ref string, v verdict) {
 	if v.action == trust.Fault {
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", cmp.Or(v.after, retryAfter))
 		answer(w, ref, http.StatusServiceUnavailable, "", nil)
 		return
 	}
@@ -127,7 +128,11 @@ func answer(w http.ResponseWriter, ref string, status int, contentType string, b
 
 // failed records a fault of the upstream and answers it. The facts are looked up again: a Ping that is held for an hour keeps none.
 func (e *Edge) failed(w http.ResponseWriter, q *request, code, text string) {
-	now, v := e.now(), fault(code, text)
+	e.failedWith(w, q, fault(code, text))
+}
+
+func (e *Edge) failedWith(w http.ResponseWriter, q *request, v verdict) {
+	now := e.now()
 	e.refuse(w, q, e.record(q, e.situation(q, now), v, now), v)
 }
 

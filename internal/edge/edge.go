@@ -53,7 +53,10 @@ type Config struct {
 
 	// Upstream is the Exchange behind the gate: https, or http on a loopback address. A path is put before that of the request.
 	Upstream      *url.URL
-	UpstreamRoots *x509.CertPool // trusted for Upstream; nil: those of the system
+	UpstreamRoots *x509.CertPool // trusted for Upstream and UpstreamHosts; nil: those of the system
+
+	// UpstreamHosts are the servers besides Upstream that it may send a command on to: HOST, HOST:PORT or *.DOMAIN. What leads elsewhere is a fault.
+	UpstreamHosts []string
 
 	// Certificate returns the edge's own certificate for a handshake; it may return another one as soon as the file changes.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -98,7 +101,11 @@ func New(cfg Config) (*Edge, error) {
 	if cfg.Drain == 0 {
 		cfg.Drain = DefaultDrain
 	}
-	e := &Edge{cfg: cfg, clients: clients, upstream: newUpstream(cfg.Upstream, cfg.UpstreamRoots), flights: newFlights()}
+	routes, err := newRoutes(cfg.Upstream, cfg.UpstreamHosts, cfg.Now)
+	if err != nil {
+		return nil, fmt.Errorf("edge: %w", err)
+	}
+	e := &Edge{cfg: cfg, clients: clients, upstream: newUpstream(cfg.Upstream, cfg.UpstreamRoots, routes), flights: newFlights()}
 	for host := range cfg.Hosts {
 		// The least name, so that every start has the same one.
 		if e.principal.Name == "" || host < e.principal.Name {
@@ -133,11 +140,14 @@ func (c Config) check() error {
 			return fmt.Errorf("host name %q: want lower case, without port", host)
 		}
 	}
-	return checkUpstream(c.Upstream)
+	return CheckUpstream(c.Upstream)
 }
 
-// checkUpstream accepts https, and http where nobody but this machine can listen.
-func checkUpstream(u *url.URL) error {
+// CheckUpstream says what is wrong with Config.Upstream, nil for nothing: it is https, or http where nobody but this machine can listen.
+func CheckUpstream(u *url.URL) error {
+	if strings.HasPrefix(hostName(u.Host), certificateHost) {
+		return errors.New("upstream: it takes client certificates, which a gate cannot pass on: use outlook.office365.com")
+	}
 	if u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
 		return errors.New("upstream: want scheme, host and at most a path")
 	}

@@ -27,14 +27,16 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 		out.Header["User-Agent"] = nil
 	}
 	out.ContentLength = r.ContentLength
+	var sent *kept
 	if r.ContentLength != 0 {
-		body := &progress{ReadCloser: r.Body, limit: limit, wait: func(d time.Duration) { setReadDeadline(w, d) }}
+		sent = &kept{ReadCloser: r.Body, length: r.ContentLength, more: len(e.cfg.UpstreamHosts) == 0}
+		body := &progress{ReadCloser: sent, limit: limit, wait: func(d time.Duration) { setReadDeadline(w, d) }}
 		defer body.end()
 		out.Body = body
 	} else {
 		setReadDeadline(w, 0)
 	}
-	resp, err := e.upstream.send(out)
+	resp, err := e.exchange(out, f, sent, limit.more)
 	if err == nil && ctx.Err() != nil {
 		// An upstream may answer just because it sees the end of the exchange; that answer is for nobody.
 		_ = resp.Body.Close()
@@ -47,11 +49,6 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 	defer func() { _ = resp.Body.Close() }() // an answer that was not read to its end is of no use to anybody
 	limit.stop()
 	setReadDeadline(w, 0)
-	if leadsAway(resp.StatusCode) {
-		e.cfg.Log.WarnContext(ctx, "edge: upstream tried to redirect", "status", resp.StatusCode, "to", targetHost(resp.Header))
-		e.failed(w, f.request, faultRedirect, fmt.Sprintf("The upstream answered with %d, which would lead the phone around the gate.", resp.StatusCode))
-		return
-	}
 	e.flights.begun(f)
 	copyHeader(w.Header(), resp.Header)
 	w.WriteHeader(resp.StatusCode)
@@ -65,6 +62,7 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flight, err error) {
 	cause := context.Cause(ctx)
 	var end *ended
+	var away *redirected
 	switch {
 	case errors.As(cause, &end):
 		e.refuse(w, f.request, end.reference, end.verdict)
@@ -77,6 +75,13 @@ func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Re
 		e.failed(w, f.request, faultTimeout, "The upstream did not answer in time.")
 	case r.Context().Err() != nil:
 		// The phone has gone.
+	case errors.As(err, &away):
+		e.cfg.Log.WarnContext(ctx, "edge: upstream tried to redirect", "status", away.status, "to", away.host)
+		e.failed(w, f.request, faultRedirect, fmt.Sprintf("The upstream answered with %d, which would lead the phone around the gate.", away.status))
+	case errors.Is(err, errMoved):
+		v := fault(faultMoved, "The upstream says that another server has the mailbox. The request is too large to be sent there again; the next one goes there at once.")
+		v.after = "1"
+		e.failedWith(w, f.request, v)
 	default:
 		e.cfg.Log.WarnContext(ctx, "edge: upstream cannot be reached", "error", err)
 		e.failed(w, f.request, faultUpstream, "The upstream could not be reached, or broke the connection before it answered. The command was not repeated.")

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"postern/internal/eas"
@@ -28,12 +28,13 @@ const (
 // taken; nor does one user's request then ever share a byte stream with another's. Only discovery, which may be repeated, uses kept HTTP/1.1 connections.
 type upstream struct {
 	base   *url.URL
+	routes *routes
 	pooled *http.Transport
 	single *http.Transport
-	http2  atomic.Bool // the upstream has spoken HTTP/2
+	http2  sync.Map // host:port of servers that have spoken HTTP/2; only servers that are allowed get so far
 }
 
-func newUpstream(base *url.URL, roots *x509.CertPool) *upstream {
+func newUpstream(base *url.URL, roots *x509.CertPool, routes *routes) *upstream {
 	transport := func() *http.Transport {
 		return &http.Transport{
 			Proxy:                  nil, // what the environment says of proxies is not for mail
@@ -49,7 +50,7 @@ func newUpstream(base *url.URL, roots *x509.CertPool) *upstream {
 			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 		}
 	}
-	u := &upstream{base: base, pooled: transport(), single: transport()}
+	u := &upstream{base: base, routes: routes, pooled: transport(), single: transport()}
 	u.single.DisableKeepAlives = true
 	return u
 }
@@ -63,12 +64,12 @@ func (u *upstream) request(ctx context.Context, method, path, rawQuery string) *
 
 // send sends a command.
 func (u *upstream) send(r *http.Request) (*http.Response, error) {
-	if u.http2.Load() {
+	if _, speaks := u.http2.Load(r.URL.Host); speaks {
 		return u.pooled.RoundTrip(r)
 	}
 	resp, err := u.single.RoundTrip(r)
 	if err == nil && resp.ProtoMajor == 2 {
-		u.http2.Store(true)
+		u.http2.Store(r.URL.Host, true)
 	}
 	return resp, err
 }

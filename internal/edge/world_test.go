@@ -67,7 +67,9 @@ type world struct {
 	issuer  string
 	roots   *x509.CertPool
 	addr    string
-	stop    func() error
+
+	upstreamURL string
+	stop        func() error
 
 	mu       sync.Mutex
 	upstream http.HandlerFunc
@@ -86,6 +88,7 @@ type options struct {
 	staleLimit time.Duration
 	drain      time.Duration
 	tenant     *string // of the host; contoso
+	config     func(*edge.Config)
 }
 
 func newWorld(t *testing.T, o options) *world {
@@ -114,6 +117,7 @@ func newWorld(t *testing.T, o options) *world {
 	if o.upstream == "" {
 		o.upstream = exchange.URL
 	}
+	w.upstreamURL = o.upstream
 	target, err := url.Parse(o.upstream)
 	must(t, err)
 	upstreamRoots := x509.NewCertPool()
@@ -126,11 +130,15 @@ func newWorld(t *testing.T, o options) *world {
 	if o.tenant != nil {
 		tenant = *o.tenant
 	}
-	e, err := edge.New(edge.Config{Hosts: map[string]string{gateHost: tenant}, Upstream: target, UpstreamRoots: upstreamRoots,
+	cfg := edge.Config{Hosts: map[string]string{gateHost: tenant}, Upstream: target, UpstreamRoots: upstreamRoots,
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return &tls.Certificate{Certificate: [][]byte{server.cert.Raw}, PrivateKey: server.key}, nil
 		},
-		Index: w.index, Registry: w.reg, Journal: w.journal, Policy: w.active, Now: w.clock.now, Log: log, StaleLimit: o.staleLimit, Drain: o.drain})
+		Index: w.index, Registry: w.reg, Journal: w.journal, Policy: w.active, Now: w.clock.now, Log: log, StaleLimit: o.staleLimit, Drain: o.drain}
+	if o.config != nil {
+		o.config(&cfg)
+	}
+	e, err := edge.New(cfg)
 	must(t, err)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

@@ -1,0 +1,214 @@
+package edge_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postern/internal/edge"
+	"postern/internal/trust"
+)
+
+// elsewhere is a second server of Exchange.
+type elsewhere struct {
+	*httptest.Server
+	mu     sync.Mutex
+	bodies []string
+	answer http.HandlerFunc
+}
+
+func newElsewhere(t *testing.T) *elsewhere {
+	e := &elsewhere{answer: exchange}
+	e.Server = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		e.mu.Lock()
+		e.bodies = append(e.bodies, r.RequestURI+" "+string(body))
+		answer := e.answer
+		e.mu.Unlock()
+		answer(rw, r)
+	}))
+	t.Cleanup(e.Close)
+	return e
+}
+
+func (e *elsewhere) host() string { return strings.TrimPrefix(e.URL, "https://") }
+
+func (e *elsewhere) got() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := e.bodies
+	e.bodies = nil
+	return out
+}
+
+// leads answers with a status that leads to another server.
+func leads(status int, to string) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		rw.Header().Set("X-MS-Location", to)
+		rw.Header().Set("Location", to)
+		rw.WriteHeader(status)
+	}
+}
+
+// TestRedirectsStayInside: where an upstream leads to, the edge goes itself if that is allowed; the phone is told nothing of it and never leaves.
+func TestRedirectsStayInside(t *testing.T) {
+	const inside, fault = mail, later
+	other := newElsewhere(t)
+	here := other.URL + "/Microsoft-Server-ActiveSync"
+	rows := []struct {
+		name   string
+		status int
+		to     string
+		phone  string
+	}{
+		{"another server has the mailbox", 451, here, inside},
+		{"with a slash at the end", 451, here + "/", inside},
+		{"in other letter case, with a query", 451, other.URL + "/microsoft-server-activesync?Cmd=x", inside},
+		{"moved permanently", 301, here, inside},
+		{"found", 302, here, inside},
+		{"temporary redirect", 307, here, inside},
+		{"permanent redirect", 308, here, inside},
+		{"see other: the command was taken", 303, here, fault},
+		{"multiple choices", 300, here, fault},
+		{"not modified", 304, here, fault},
+		{"nowhere", 451, "", fault},
+		{"a server that is not allowed", 451, "https://evil.example/Microsoft-Server-ActiveSync", fault},
+		{"redirect to a server that is not allowed", 302, "https://evil.example/Microsoft-Server-ActiveSync", fault},
+		{"a name that begins like an allowed one", 451, "https://mail.example.com.evil.example/Microsoft-Server-ActiveSync", fault},
+		{"certificate authentication", 451, "https://outlook-cba.office365.com/Microsoft-Server-ActiveSync", fault},
+		{"certificate authentication, in capitals", 451, "https://OUTLOOK-CBA.office365.com./Microsoft-Server-ActiveSync", fault},
+		{"without TLS", 451, "http://" + other.host() + "/Microsoft-Server-ActiveSync", fault},
+		{"another port", 451, "https://127.0.0.1:1/Microsoft-Server-ActiveSync", fault},
+		{"with a user", 451, "https://u@" + other.host() + "/Microsoft-Server-ActiveSync", fault},
+		{"another path", 451, other.URL + "/owa", fault},
+		{"below another path", 451, other.URL + "/owa/Microsoft-Server-ActiveSync", fault},
+		{"the same server", 302, "/Microsoft-Server-ActiveSync", fault},
+		{"no URL", 302, "https://%zz", fault},
+	}
+	for _, tt := range rows {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, options{config: func(c *edge.Config) { c.UpstreamHosts = []string{other.host(), "*.office365.com", "mail.example.com"} }})
+			_, c := w.managed(alice, "")
+			w.answerWith(leads(tt.status, tt.to))
+			k := command("FolderSync", alice, aliceEAS)
+			k.body = "body"
+			got := w.do(w.phone(&c, false), k)
+			if phoneSees(got) != tt.phone || got.header.Get("Location")+got.header.Get("X-MS-Location") != "" {
+				t.Fatalf("the phone sees %s, %v", phoneSees(got), got.header)
+			}
+			want := []string{"/Microsoft-Server-ActiveSync?" + k.query + " body"}
+			if tt.phone == fault {
+				want = nil
+				if d, codes := w.reasons(got.reference); d.Action != trust.Fault || !slices.Contains(codes, "upstream_redirect") {
+					t.Errorf("%s %q", d.Action, codes)
+				}
+			}
+			if seen := other.got(); !slices.Equal(seen, want) {
+				t.Errorf("the other server got %q", seen)
+			}
+			if seen := w.takeSeen(); len(seen) != 1 || seen[0].body != "body" {
+				t.Errorf("the upstream got %+v", seen)
+			}
+		})
+	}
+}
+
+// TestRouteIsRemembered: the next commands of a user go to his server at once, until an hour is over or that server cannot be reached.
+func TestRouteIsRemembered(t *testing.T) {
+	other := newElsewhere(t)
+	w := newWorld(t, options{config: func(c *edge.Config) { c.UpstreamHosts = []string{other.host()} }})
+	_, c := w.managed(alice, "")
+	_, his := w.managed(bob, "")
+	w.answerWith(leads(451, other.URL+"/Microsoft-Server-ActiveSync"))
+	phone := w.phone(&c, false)
+	asked := func(k call, sees string, upstream, second int) {
+		t.Helper()
+		got := w.do(phone, k)
+		if n, m := len(w.takeSeen()), len(other.got()); phoneSees(got) != sees || n != upstream || m != second {
+			t.Errorf("the phone sees %s, upstream asked %d times, the other server %d times; want %s, %d, %d", phoneSees(got), n, m, sees, upstream, second)
+		}
+	}
+	k := command("FolderSync", alice, aliceEAS)
+	asked(k, mail, 1, 1)
+	asked(k, mail, 0, 1)
+
+	w.answerWith(exchange)
+	if got := w.do(w.phone(&his, false), command("FolderSync", bob, "BOBSPHONE")); phoneSees(got) != mail || len(w.takeSeen()) != 1 {
+		t.Errorf("another user sees %s", phoneSees(got))
+	}
+	w.pass(61 * time.Minute)
+	asked(k, mail, 1, 0)
+
+	// Back and forth: it ends, and nothing is remembered of it.
+	w.answerWith(leads(451, other.URL+"/Microsoft-Server-ActiveSync"))
+	other.mu.Lock()
+	other.answer = leads(451, w.upstreamURL+"/Microsoft-Server-ActiveSync")
+	other.mu.Unlock()
+	asked(k, later, 2, 1)
+	other.mu.Lock()
+	other.answer = exchange
+	other.mu.Unlock()
+
+	// The mailbox's server goes down: one fault, then the upstream is asked again.
+	asked(k, mail, 1, 1)
+	other.Close()
+	w.answerWith(exchange)
+	asked(k, later, 0, 0)
+	asked(k, mail, 1, 0)
+}
+
+// TestLongBodyIsNotSentOn: what is too large to keep is asked for again, and goes to the right server then.
+func TestLongBodyIsNotSentOn(t *testing.T) {
+	other := newElsewhere(t)
+	w := newWorld(t, options{config: func(c *edge.Config) { c.UpstreamHosts = []string{other.host()} }})
+	_, c := w.managed(alice, "")
+	w.answerWith(leads(451, other.URL+"/Microsoft-Server-ActiveSync"))
+	k := command("SendMail", alice, aliceEAS)
+	k.body = strings.Repeat("mail", 100_000)
+	got := w.do(w.phone(&c, false), k)
+	if phoneSees(got) != later || got.header.Get("Retry-After") != "1" {
+		t.Errorf("the phone sees %s, %v", phoneSees(got), got.header)
+	}
+	if d, codes := w.reasons(got.reference); d.Action != trust.Fault || !slices.Contains(codes, "upstream_moved") {
+		t.Errorf("%s %q", d.Action, codes)
+	}
+	if got = w.do(w.phone(&c, false), k); phoneSees(got) != mail {
+		t.Errorf("again: the phone sees %s", phoneSees(got))
+	}
+	if seen := other.got(); len(seen) != 1 || !strings.HasSuffix(seen[0], " "+k.body) {
+		t.Errorf("the other server got %d commands", len(seen))
+	}
+}
+
+// TestDiscoveryIsSentOn: how to sign in is learnt where the upstream sends the question.
+func TestDiscoveryIsSentOn(t *testing.T) {
+	other := newElsewhere(t)
+	w := newWorld(t, options{config: func(c *edge.Config) { c.UpstreamHosts = []string{other.host()} }})
+	w.answerWith(leads(302, other.URL+"/Microsoft-Server-ActiveSync"))
+	got := w.do(w.phone(nil, false), call{method: "GET", auth: "Bearer"})
+	if phoneSees(got) != signIn || !strings.Contains(got.header.Get("WWW-Authenticate"), "authorization_uri") || got.header.Get("Location") != "" {
+		t.Errorf("the phone sees %s, %v", phoneSees(got), got.header)
+	}
+}
+
+// TestUpstreamHosts: what no phone's mail may ever be sent to is no configuration.
+func TestUpstreamHosts(t *testing.T) {
+	for host, ok := range map[string]bool{
+		"outlook.office365.com": true, "mail.contoso.com:8443": true, "*.prod.outlook.com": true, "127.0.0.1:444": true,
+		"outlook-cba.office365.com": false, "outlook-cba.office365.us": false, "*": false, "*.com": false, "https://mail.contoso.com": false, "Mail.Contoso.com": false, "": false,
+	} {
+		if err := edge.CheckUpstreamHost(host); (err == nil) != ok {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+	if u, err := url.Parse("https://outlook-cba.office365.com"); err != nil || edge.CheckUpstream(u) == nil {
+		t.Error("the address for certificates is accepted as upstream")
+	}
+}
