@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -58,6 +59,11 @@ type Config struct {
 	// UpstreamHosts are the servers besides Upstream that it may send a command on to: HOST, HOST:PORT or *.DOMAIN. What leads elsewhere is a fault.
 	UpstreamHosts []string
 
+	// TrustedProxies are the networks of load balancers before the gate. Their X-Forwarded-For counts, and with ProxyProtocol each of their connections has to
+	// begin with a header of the PROXY protocol, version 1 or 2; connections from elsewhere never do.
+	TrustedProxies []netip.Prefix
+	ProxyProtocol  bool
+
 	// Certificate returns the edge's own certificate for a handshake; it may return another one as soon as the file changes.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
@@ -78,6 +84,7 @@ type Edge struct {
 	principal trust.Principal
 	clients   *eas.Clients
 	upstream  *upstream
+	proxies   proxies
 	anchors   atomic.Pointer[anchors]
 	flights   *flights
 	observer  *observer
@@ -105,7 +112,8 @@ func New(cfg Config) (*Edge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
-	e := &Edge{cfg: cfg, clients: clients, upstream: newUpstream(cfg.Upstream, cfg.UpstreamRoots, routes), flights: newFlights()}
+	e := &Edge{cfg: cfg, clients: clients, upstream: newUpstream(cfg.Upstream, cfg.UpstreamRoots, routes), flights: newFlights(),
+		proxies: proxies{networks: cfg.TrustedProxies, protocol: cfg.ProxyProtocol}}
 	for host := range cfg.Hosts {
 		// The least name, so that every start has the same one.
 		if e.principal.Name == "" || host < e.principal.Name {

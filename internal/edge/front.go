@@ -27,7 +27,7 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 		closeWith(w, http.StatusMisdirectedRequest)
 		return
 	}
-	if r.RequestURI == "" || r.RequestURI[0] != '/' && !strings.HasPrefix(strings.ToLower(r.RequestURI), "https://") {
+	if !plainTarget(r.RequestURI) {
 		closeWith(w, http.StatusBadRequest)
 		return
 	}
@@ -37,13 +37,16 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		conn = newConnection(r.TLS)
 	}
-	conflict := framingConflict(r.Header)
+	// From here on the address is the phone's, whoever stands between.
+	remote := e.proxies.remote(r)
+	r.RemoteAddr = net.JoinHostPort(remote, "0")
+	reason := conflict(r.Header)
 	cleanHeader(r.Header)
 	path := r.URL.EscapedPath()
 	switch {
 	case strings.EqualFold(path, pathEAS):
-		e.serveEAS(w, r, &request{host: host, tenant: tenant, conn: conn, remote: remoteIP(r.RemoteAddr), conflict: conflict})
-	case conflict:
+		e.serveEAS(w, r, &request{host: host, tenant: tenant, conn: conn, remote: remote, conflict: reason})
+	case reason != "":
 		closeWith(w, http.StatusBadRequest)
 	case strings.EqualFold(path, pathAutodiscoverXML):
 		e.autodiscoverXML(w, r, tenant)
@@ -79,61 +82,10 @@ func closeWith(w http.ResponseWriter, status int) {
 	answer(w, "", status, "", nil)
 }
 
-// framingConflict reports whether a request's framing or credentials could be understood in two ways (RFC 9112, section 6.3).
-func framingConflict(h http.Header) bool {
-	if len(h.Values(framingHeader)) > 0 || len(h.Values("Content-Length")) > 1 {
-		return true
-	}
-	// A Connection header that names what belongs to the request would have the next hop see another request than this one (RFC 9110, section 7.6.1).
-	for _, v := range h.Values("Connection") {
-		for name := range strings.SplitSeq(v, ",") {
-			switch strings.ToLower(strings.TrimSpace(name)) {
-			case "", "close", "keep-alive", "te", "upgrade", "http2-settings", "proxy-connection":
-			default:
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// Headers that end here. The first are of this hop (RFC 9110, section 7.6.1); the next claim what only a proxy before us could know; the last would
-// let an upstream or our own transport treat a command as something else.
-var droppedHeaders = []string{
-	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Expect",
-	"Forwarded", "Via", "True-Client-Ip", "Client-Ip", "Cf-Connecting-Ip", "Max-Forwards", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Remote-User", "Remote-User",
-	"Idempotency-Key", "X-Idempotency-Key", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override",
-}
-
-var droppedPrefixes = []string{"X-Forwarded-", "X-Postern-", "X-Original-", "X-Rewrite-", "X-Client-Cert", "X-Ssl-", "X-Arr-", "X-Mobileiron-"}
-
-// cleanHeader removes what a client must not say, before anything is read: what the edge decides about is what the upstream gets.
-func cleanHeader(h http.Header) {
-	for _, name := range droppedHeaders {
-		delete(h, name)
-	}
-	for name := range h {
-		for _, prefix := range droppedPrefixes {
-			// Names that net/http does not canonicalise, such as those with a blank, have no place in HTTP and do not come so far.
-			if len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) {
-				delete(h, name)
-			}
-		}
-	}
-}
-
-func remoteIP(addr string) string {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	return host
-}
-
 // malformed answers a request that cannot be read, in the words of the protocol where it has some, and records that.
 func (e *Edge) malformed(w http.ResponseWriter, q *request, bad *eas.RequestError) {
 	ref := e.recordMalformed(q, bad.Reason)
-	if q.conflict {
+	if q.conflict != "" {
 		w.Header().Set("X-Postern-Reference", ref)
 		closeWith(w, bad.HTTPStatus)
 		return

@@ -1,7 +1,6 @@
 package edge_test
 
 import (
-	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -176,111 +175,6 @@ func TestMalformed(t *testing.T) {
 	}
 	if n := w.countSeen(); n != 0 {
 		t.Errorf("the upstream got %d requests", n)
-	}
-}
-
-// raw sends bytes and returns the statuses of the answers until the connection ends, or stays silent after as many as are expected.
-func (w *world) raw(cert *tls.Certificate, text string, expected int) (statuses []int, header http.Header) {
-	w.t.Helper()
-	config := &tls.Config{RootCAs: w.roots, ServerName: gateHost, NextProtos: []string{"http/1.1"}}
-	if cert != nil {
-		config.Certificates = []tls.Certificate{*cert}
-	}
-	c, err := tls.Dial("tcp", w.addr, config)
-	must(w.t, err)
-	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	// In pieces, as networks do.
-	for i := 0; i < len(text); i += 7 {
-		if _, err := io.WriteString(c, text[i:min(i+7, len(text))]); err != nil {
-			break
-		}
-	}
-	r := bufio.NewReader(c)
-	for {
-		if len(statuses) >= expected {
-			_ = c.SetDeadline(time.Now().Add(50 * time.Millisecond))
-		}
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil {
-			return statuses, header
-		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		statuses, header = append(statuses, resp.StatusCode), resp.Header
-		if resp.Close {
-			return statuses, header
-		}
-	}
-}
-
-// stream is what is sent on one connection, and what is answered.
-type stream struct {
-	name     string
-	text     string
-	statuses []int
-}
-
-// streams are made of command k.
-func streams(k call) []stream {
-	head := func(target string, lines ...string) string {
-		return "POST " + target + " HTTP/1.1\r\nHost: " + gateHost + "\r\nAuthorization: " + k.auth + "\r\nMS-ASProtocolVersion: 16.1\r\nUser-Agent: " + iphone + "\r\n" +
-			strings.Join(append(lines, "\r\n"), "\r\n")
-	}
-	path := "/Microsoft-Server-ActiveSync?" + k.query
-	second := "GET /hidden HTTP/1.1\r\nHost: " + gateHost + "\r\n\r\n"
-	chunked := "5\r\nhello\r\n0\r\n\r\n"
-	return []stream{
-		{"good, twice and a third path", head(path, "Content-Length: 5") + "hello" + head(path, "Transfer-Encoding: chunked") + chunked + second, []int{200, 200, 404}},
-		{"chunks with trailer, then another", head(path, "Transfer-Encoding: chunked") + "5;x=y\r\nhello\r\n0\r\nX: y\r\n\r\n" + second, []int{200, 404}},
-		{"length and chunked", head(path, "Content-Length: 5", "Transfer-Encoding: chunked") + chunked + second, []int{400}},
-		{"chunked and length", head(path, "Transfer-Encoding: chunked", "Content-Length: 0") + chunked + second, []int{400}},
-		{"length and chunked after a good one", head(path, "Content-Length: 5") + "hello" + head(path, "content-length: 5", "TRANSFER-encoding: Chunked") + chunked + second, []int{200, 400}},
-		{"two lengths", head(path, "Content-Length: 5", "Content-Length: 6") + "hello" + second, []int{400}},
-		{"the same length twice", head(path, "Content-Length: 5", "Content-Length: 5") + "hello" + second, []int{400}},
-		{"two encodings", head(path, "Transfer-Encoding: chunked", "Transfer-Encoding: identity") + chunked + second, []int{501}},
-		{"unknown encoding", head(path, "Transfer-Encoding: xchunked") + chunked + second, []int{501}},
-		{"blank before the colon", head(path, "Transfer-Encoding : chunked") + chunked + second, []int{400}},
-		{"folded line", head(path, "X: y", " Transfer-Encoding: chunked") + chunked + second, []int{400}},
-		{"HTTP/1.0 with chunked", strings.Replace(head(path, "Transfer-Encoding: chunked"), "HTTP/1.1", "HTTP/1.0", 1) + chunked, []int{400}},
-		{"bare line ends", strings.ReplaceAll(head(path, "Content-Length: 5", "Transfer-Encoding: chunked"), "\r\n", "\n") + chunked, []int{400}},
-		{"the mark itself", head(path, "X-Postern-Framing: none", "Content-Length: 0"), []int{400}},
-		{"Connection names Authorization", head(path, "Connection: keep-alive, Authorization", "Content-Length: 0"), []int{400}},
-		{"absolute target elsewhere", head("https://evil.example"+path, "Content-Length: 0"), []int{421}},
-		{"absolute target here", head("https://"+gateHost+path, "Content-Length: 0") + second, []int{200, 404}},
-		{"another host", strings.Replace(head(path, "Content-Length: 0"), gateHost, "evil.example", 1), []int{421}},
-		{"two hosts", head(path, "Host: evil.example", "Content-Length: 0"), []int{400}},
-		{"asterisk", strings.Replace(head("*", "Content-Length: 0"), "POST", "OPTIONS", 1), []int{400}},
-		{"CONNECT", strings.Replace(head("evil.example:443", "Content-Length: 0"), "POST", "CONNECT", 1), []int{421}},
-		{"escaped path", head("/Microsoft%2DServer-ActiveSync?"+k.query, "Content-Length: 0"), []int{404}},
-		{"path to be cleaned", head("/x/../Microsoft-Server-ActiveSync?"+k.query, "Content-Length: 0"), []int{404}},
-		{"two slashes", head("//Microsoft-Server-ActiveSync?"+k.query, "Content-Length: 0"), []int{404}},
-		{"more after the path", head("/Microsoft-Server-ActiveSync/default.eas?"+k.query, "Content-Length: 0"), []int{404}},
-		{"other expectation", head(path, "Expect: money", "Content-Length: 0"), []int{417}},
-		{"two Authorizations", head(path, "Authorization: Basic eDp5", "Content-Length: 0"), []int{200}},
-		{"head without end", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 200_000), []int{431}},
-	}
-}
-
-// TestSmuggling: requests that two readers could understand differently do not pass, and what follows them on the connection is not looked at.
-func TestSmuggling(t *testing.T) {
-	w := newWorld(t, options{})
-	_, c := w.managed(alice, "")
-	k := command("FolderSync", alice, aliceEAS)
-	path := "/Microsoft-Server-ActiveSync?" + k.query
-	for _, tt := range streams(k) {
-		w.takeSeen()
-		got, header := w.raw(&c, tt.text, len(tt.statuses))
-		if !slices.Equal(got, tt.statuses) {
-			t.Errorf("%s: answers %v, want %v", tt.name, got, tt.statuses)
-		}
-		for _, s := range w.takeSeen() {
-			if s.body != "" && s.body != "hello" || s.header.Get("Authorization") != k.auth || s.uri != path {
-				t.Errorf("%s: upstream got %+v", tt.name, s)
-			}
-		}
-		if header.Get("Location") != "" {
-			t.Errorf("%s: redirected to %s", tt.name, header.Get("Location"))
-		}
 	}
 }
 

@@ -21,7 +21,7 @@ type request struct {
 	host, tenant string // tenant is empty where the host leaves it open
 	conn         *connection
 	remote       string
-	conflict     bool // its framing can be understood in two ways
+	conflict     string // why it can be understood in two ways; empty: it cannot
 
 	method     string
 	class      string
@@ -32,8 +32,11 @@ type request struct {
 	named      bool // the credential itself names a user
 }
 
-// reasonFraming is the code of a request that could be understood in two ways.
-const reasonFraming = "framing_conflict"
+// The codes of a request that could be understood in two ways.
+const (
+	reasonFraming = "framing_conflict"
+	reasonHeaders = eas.ReasonHeaderConflict
+)
 
 // read fills q from the request. The error says how to refuse; q then holds what is needed for that.
 func (e *Edge) read(q *request, r *http.Request) *eas.RequestError {
@@ -55,8 +58,8 @@ func (e *Edge) read(q *request, r *http.Request) *eas.RequestError {
 	}
 	q.client = e.clients.Parse(r.UserAgent(), q.eas.DeviceType)
 	q.credential, q.named = credentialFacts(cred, err, q.eas.User), len(cred.Users) > 0
-	if q.conflict {
-		return &eas.RequestError{Status: eas.StatusInvalidContent, HTTPStatus: http.StatusBadRequest, Reason: reasonFraming}
+	if q.conflict != "" {
+		return &eas.RequestError{Status: eas.StatusInvalidContent, HTTPStatus: http.StatusBadRequest, Reason: q.conflict}
 	}
 	var refused *eas.RequestError
 	if errors.As(bad, &refused) {

@@ -25,7 +25,7 @@ func (e *Edge) Run(ctx context.Context, ln net.Listener) error {
 	defer background.Wait()
 	defer stop()
 
-	g := newGate(ln, e.TLSConfig())
+	g := newGate(ln, e.TLSConfig(), &e.proxies)
 	plain, multiplexed := e.server(), e.server()
 	failed := make(chan error, 3)
 	go func() { failed <- plain.Serve(g.http1) }()
@@ -85,14 +85,15 @@ func (e *Edge) server() *http.Server {
 type gate struct {
 	ln           net.Listener
 	config       *tls.Config
+	proxies      *proxies
 	http1, http2 *queue
 	mu           sync.Mutex
 	shaking      map[net.Conn]bool
 	closed       bool
 }
 
-func newGate(ln net.Listener, config *tls.Config) *gate {
-	return &gate{ln: ln, config: config, http1: newQueue(ln.Addr()), http2: newQueue(ln.Addr()), shaking: map[net.Conn]bool{}}
+func newGate(ln net.Listener, config *tls.Config, p *proxies) *gate {
+	return &gate{ln: ln, config: config, proxies: p, http1: newQueue(ln.Addr()), http2: newQueue(ln.Addr()), shaking: map[net.Conn]bool{}}
 }
 
 // accept takes connections until the listener is closed.
@@ -123,12 +124,17 @@ func (g *gate) accept(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-func (g *gate) handshake(ctx context.Context, raw net.Conn, log *slog.Logger) {
+func (g *gate) handshake(ctx context.Context, raw *counted, log *slog.Logger) {
 	if !g.track(raw, true) {
 		_ = raw.Close()
 		return
 	}
 	defer g.track(raw, false)
+	if err := g.proxies.greet(raw); err != nil {
+		log.DebugContext(ctx, "edge: connection of a load balancer refused", "remote", raw.RemoteAddr().String(), "error", err)
+		_ = raw.Close()
+		return
+	}
 	c := tls.Server(raw, g.config)
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -173,6 +179,15 @@ func (g *gate) close() {
 type counted struct {
 	net.Conn
 	leave func()
+	from  net.Addr // the phone's address as a load balancer says; nil without one
+}
+
+// RemoteAddr implements net.Conn.
+func (c *counted) RemoteAddr() net.Addr {
+	if c.from != nil {
+		return c.from
+	}
+	return c.Conn.RemoteAddr()
 }
 
 // Close implements net.Conn.
