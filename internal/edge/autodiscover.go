@@ -2,6 +2,7 @@ package edge
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -31,7 +32,7 @@ func (e *Edge) autodiscoverXML(w http.ResponseWriter, r *http.Request, tenant st
 		answer(w, "", http.StatusOK, contentType, eas.AutodiscoverErrorXML(err, e.now()))
 		return
 	}
-	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverXML(email, serverURL(r)))
+	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverXML(email, e.serverURL(r)))
 }
 
 // autodiscoverJSON answers the newer form, which iOS asks first.
@@ -50,7 +51,7 @@ func (e *Edge) autodiscoverJSON(w http.ResponseWriter, r *http.Request, tenant s
 		answer(w, "", http.StatusBadRequest, contentType, eas.AutodiscoverErrorJSON(err))
 		return
 	}
-	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverJSON(serverURL(r)))
+	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverJSON(e.serverURL(r)))
 }
 
 func (e *Edge) servesMail(tenant, email string) bool {
@@ -58,7 +59,14 @@ func (e *Edge) servesMail(tenant, email string) bool {
 	return e.anchors.Load().serves(tenant, domain)
 }
 
-// serverURL is this gate under the name, which is one of ours, and the port that the phone used.
-func serverURL(r *http.Request) string {
-	return (&url.URL{Scheme: "https", Host: strings.ToLower(r.Host), Path: pathEAS}).String()
+// serverURL is this gate, at the port that the phone used: under the name which it asked, which is one of ours, or under the one that stands for it.
+func (e *Edge) serverURL(r *http.Request) string {
+	host := strings.ToLower(r.Host)
+	if name, ok := e.cfg.Names[hostName(host)]; ok {
+		_, port, err := net.SplitHostPort(host)
+		if host = name; err == nil && port != "443" {
+			host = net.JoinHostPort(name, port)
+		}
+	}
+	return (&url.URL{Scheme: "https", Host: host, Path: pathEAS}).String()
 }

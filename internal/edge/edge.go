@@ -52,6 +52,9 @@ type Config struct {
 	// certificate, the user's mail domain or, where there is only one, to that issuer.
 	Hosts map[string]string
 
+	// Names are the hosts to which Autodiscover sends a phone, by the host that it asked; one that is not here is sent to itself.
+	Names map[string]string
+
 	// Upstream is the Exchange behind the gate: https, or http on a loopback address. A path is put before that of the request.
 	Upstream      *url.URL
 	UpstreamRoots *x509.CertPool // trusted for Upstream and UpstreamHosts; nil: those of the system
@@ -142,6 +145,11 @@ func (c Config) check() error {
 		return errors.New("clock and log are needed")
 	case c.StaleLimit < 0 || c.Drain < 0:
 		return errors.New("negative time")
+	}
+	for asked, name := range c.Names {
+		if _, ok := c.Hosts[name]; !ok {
+			return fmt.Errorf("Autodiscover under %s leads to %q, which is no host name of the edge", asked, name)
+		}
 	}
 	for host := range c.Hosts {
 		if host == "" || host != hostName(host) {

@@ -180,7 +180,9 @@ func TestMalformed(t *testing.T) {
 
 // TestAutodiscover answers for the issuers' domains and points here.
 func TestAutodiscover(t *testing.T) {
-	w := newWorld(t, options{})
+	w := newWorld(t, options{config: func(c *edge.Config) {
+		c.Hosts["autodiscover.contoso.com"], c.Names = "contoso", map[string]string{"autodiscover.contoso.com": gateHost}
+	}})
 	c := w.phone(nil, false)
 	request := func(mail string) string {
 		return `<?xml version="1.0"?><Autodiscover xmlns="http://schemas.microsoft.com/exchange/autodiscover/mobilesync/requestschema/2006"><Request><EMailAddress>` + mail +
@@ -205,6 +207,10 @@ func TestAutodiscover(t *testing.T) {
 	got = w.do(c, call{method: "GET", path: "/autodiscover/autodiscover.json/v1.0/" + alice, query: "Protocol=ActiveSync"})
 	if got.status != 200 || !strings.Contains(got.body, here) {
 		t.Errorf("JSON with the address in the path: %d %s", got.status, got.body)
+	}
+	asked := call{method: "GET", path: "/autodiscover/autodiscover.json", query: "Email=" + url.QueryEscape(alice) + "&Protocol=ActiveSync", host: "Autodiscover.contoso.com:8443"}
+	if got = w.do(c, asked); !strings.Contains(got.body, `"https://`+gateHost+`:8443/Microsoft-Server-ActiveSync"`) {
+		t.Errorf("JSON under another name: %d %s", got.status, got.body)
 	}
 	if got = w.do(c, call{method: "GET", path: "/autodiscover/autodiscover.json", query: "Email=a@fabrikam.com&Protocol=ActiveSync"}); got.status != 400 {
 		t.Errorf("JSON for another domain: %d %s", got.status, got.body)

@@ -33,7 +33,7 @@ func (w *world) phone(cert *tls.Certificate, h2 bool) *http.Client {
 type call struct {
 	method, path, query string
 	auth, agent, body   string
-	version             string
+	version, host       string
 	header              map[string]string
 }
 
@@ -62,7 +62,7 @@ func (w *world) try(ctx context.Context, c *http.Client, k call) (reply, error) 
 	if err != nil {
 		return reply{}, err
 	}
-	r.URL.RawQuery = k.query
+	r.URL.RawQuery, r.Host = k.query, or(k.host, gateHost)
 	if k.body != "" {
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewBufferString(k.body)), int64(len(k.body))
 	}

@@ -37,6 +37,11 @@ func (c *Config) CheckFiles() error {
 	}
 	if c.Edge != nil {
 		p.pair("edge.tls", c.Edge.Certificate, c.Edge.Key)
+		for i, h := range c.Edge.Hosts {
+			if h.Certificate != "" {
+				p.pair(fmt.Sprintf("edge.hostnames[%d]", i), h.Certificate, h.Key)
+			}
+		}
 		if _, err := loadRoots(c.Edge.UpstreamCA); err != nil {
 			p = append(p, fmt.Errorf("  %w", err))
 		}

@@ -99,12 +99,27 @@ type HTTPSSection struct {
 
 // EdgeSection is the gate in front of Exchange.
 type EdgeSection struct {
-	Listen     string     `yaml:"listen"`
-	Hostname   string     `yaml:"hostname" doc:"the host name that phones use"`
-	TLS        TLSSection `yaml:"tls,flow" doc:"replace what init has made by a certificate that your phones trust"`
-	Upstream   string     `yaml:"upstream" doc:"Exchange; plain http only on loopback"`
-	UpstreamCA string     `yaml:"upstream_ca" doc:"PEM file of roots to verify Exchange with; empty: the system's"`
-	StaleLimit Duration   `yaml:"stale_limit" doc:"how long to decide from the last known state when the registry does not answer"`
+	Listen   string     `yaml:"listen"`
+	Hostname string     `yaml:"hostname" doc:"the host name that phones use"`
+	TLS      TLSSection `yaml:"tls,flow" doc:"replace what init has made by a certificate that your phones trust"`
+
+	Hostnames []HostSection `yaml:"hostnames,omitempty" doc:"more names of the gate, such as autodiscover.DOMAIN; issuer: whose certificates are asked for there, with several issuers"`
+
+	Upstream   string   `yaml:"upstream" doc:"Exchange; plain http only on loopback"`
+	UpstreamCA string   `yaml:"upstream_ca" doc:"PEM file of roots to verify Exchange with; empty: the system's"`
+	StaleLimit Duration `yaml:"stale_limit" doc:"how long to decide from the last known state when the registry does not answer"`
+
+	UpstreamHosts  []string `yaml:"upstream_hosts,omitempty,flow" doc:"where Exchange may send a mailbox's requests on to (451, redirects): HOST, HOST:PORT or *.DOMAIN; the gate goes there itself, and nowhere else"`
+	TrustedProxies []string `yaml:"trusted_proxies,omitempty,flow" doc:"networks of load balancers in front, whose X-Forwarded-For is believed"`
+	ProxyProtocol  bool     `yaml:"proxy_protocol,omitempty" doc:"every connection from trusted_proxies begins with a header of the PROXY protocol (version 1 or 2)"`
+}
+
+// HostSection is one more name of the gate. Certificate and key are left out where those of the section tls are good for it.
+type HostSection struct {
+	Name        string `yaml:"name"`
+	Issuer      string `yaml:"issuer,omitempty"`
+	Certificate string `yaml:"certificate,omitempty"`
+	Key         string `yaml:"key,omitempty"`
 }
 
 // TLSSection names a certificate chain and its key, both PEM.

@@ -110,6 +110,9 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 	f.Public.Listen = "8080"
 	f.Edge.Upstream = "http://exchange.contoso.com"
 	f.Edge.Hostname = "mail_contoso"
+	f.Edge.Hostnames = append(f.Edge.Hostnames, HostSection{Name: "autodiscover.contoso.com", Key: "a.key"})
+	f.Edge.UpstreamHosts = []string{"outlook-cba.office365.com"}
+	f.Edge.TrustedProxies = []string{"0.0.0.0/0"}
 	f.Admin.TLS = nil
 	f.Policy = &PolicySection{Replace: true}
 
@@ -118,6 +121,7 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 		t.Fatal("valid")
 	}
 	for _, want := range []string{"data:", "issuers[0].domains[0]:", "issuers[0].url:", "issuers[1].id:", "public.listen:", "edge.upstream:", "edge.hostname:",
+		"edge.hostnames[1].name:", "edge.hostnames[1]:", "edge.upstream_hosts[0]:", "edge.trusted_proxies[0]:",
 		"admin.tls:", "policy.replace:"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no word about %s in:\n%v", want, err)

@@ -91,6 +91,9 @@ func Complete() File {
 	f.Public.HTTPS = &HTTPSSection{Listen: "0.0.0.0:8444", Certificate: "public.pem", Key: "public.key"}
 	f.Edge.Listen = "0.0.0.0:443"
 	f.Edge.UpstreamCA = "upstream-roots.pem"
+	f.Edge.Hostnames = []HostSection{{Name: "autodiscover.contoso.com", Issuer: "contoso", Certificate: "autodiscover.pem", Key: "autodiscover.key"}}
+	f.Edge.UpstreamHosts = []string{"outlook.office.com", "*.prod.outlook.com"}
+	f.Edge.TrustedProxies, f.Edge.ProxyProtocol = []string{"10.1.2.0/24"}, true
 	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}
 	f.Policy = &PolicySection{Path: "policies"}
 	return f

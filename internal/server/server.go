@@ -14,7 +14,6 @@ import (
 
 	"postern/internal/admin"
 	"postern/internal/ca"
-	"postern/internal/edge"
 	"postern/internal/policy"
 	"postern/internal/registry"
 	"postern/internal/registry/bolt"
@@ -228,52 +227,6 @@ func (s *Server) ownCertificates() []*x509.Certificate {
 		return nil // openEdge says what is wrong
 	}
 	return []*x509.Certificate{pair.Leaf}
-}
-
-func (s *Server) openEdge(context.Context) error {
-	cfg := s.opts.Config.Edge
-	if cfg == nil {
-		return nil
-	}
-	roots, err := loadRoots(cfg.UpstreamCA)
-	if err != nil {
-		return err
-	}
-	certificate, err := newReloader(cfg.Certificate, cfg.Key, s.opts.Now, s.opts.Log)
-	if err != nil {
-		return fmt.Errorf("edge.tls: %w", err)
-	}
-	hosts := map[string]string{cfg.Hostname: s.tenant()}
-	if host, _, err := net.SplitHostPort(cfg.Listen); err == nil && loopback(host) {
-		// Nobody but this machine can ask: a trial without DNS may call the gate what it likes.
-		for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
-			hosts[name] = s.tenant()
-		}
-	}
-	e, err := edge.New(edge.Config{Hosts: hosts, Upstream: cfg.Upstream, UpstreamRoots: roots,
-		Certificate: certificate.get, Index: s.index, Registry: s.registry, Journal: s.journal, Policy: s.policy, Now: s.opts.Now, Log: s.opts.Log,
-		StaleLimit: cfg.StaleLimit})
-	if err != nil {
-		return err
-	}
-	ln, err := s.listen(&s.addresses.Edge, "edge.listen", cfg.Listen)
-	if err != nil {
-		return err
-	}
-	s.doors = append(s.doors, part{"edge", func(ctx context.Context) error { return e.Run(ctx, ln) }})
-	return nil
-}
-
-// tenant is the issuer whose gate the edge is, where there is only one; otherwise certificate and user decide.
-func (s *Server) tenant() string {
-	issuers := map[string]bool{}
-	for _, c := range s.index.CAs() {
-		issuers[c.Issuer] = true
-	}
-	if len(issuers) == 1 {
-		return s.index.CAs()[0].Issuer
-	}
-	return ""
 }
 
 func (s *Server) openAdmin(context.Context) error {

@@ -45,13 +45,6 @@ type Issuer struct {
 // Public is a validated PublicSection. ListenTLS is empty without HTTPS.
 type Public struct{ Listen, ListenTLS, Certificate, Key string }
 
-// Edge is a validated EdgeSection.
-type Edge struct {
-	Listen, Hostname, Certificate, Key, UpstreamCA string
-	Upstream                                       *url.URL
-	StaleLimit                                     time.Duration
-}
-
 // Admin is a validated AdminSection; Certificate and Key are empty on loopback without TLS.
 type Admin struct{ Listen, Certificate, Key string }
 
@@ -60,9 +53,6 @@ type Policy struct {
 	Path    string
 	Replace bool
 }
-
-// DefaultStaleLimit is edge.stale_limit where it is left out.
-const DefaultStaleLimit = 15 * time.Minute
 
 var issuerID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
@@ -175,39 +165,6 @@ func (f *File) validIssuers(p *problems, abs func(string) string) []Issuer {
 		out = append(out, is)
 	}
 	return out
-}
-
-func (s *EdgeSection) valid(p *problems, abs func(string) string) *Edge {
-	e := &Edge{Listen: s.Listen, Hostname: strings.ToLower(s.Hostname), Certificate: abs(s.TLS.Certificate), Key: abs(s.TLS.Key),
-		UpstreamCA: abs(s.UpstreamCA), StaleLimit: time.Duration(s.StaleLimit)}
-	p.listen("edge.listen", s.Listen)
-	if !trust.Domain(e.Hostname) && e.Hostname != "localhost" {
-		p.add("edge.hostname", "%q is not a host name", s.Hostname)
-	}
-	if s.TLS.Certificate == "" || s.TLS.Key == "" {
-		p.add("edge.tls", "want certificate and key, for example {certificate: edge.pem, key: edge.key}")
-	}
-	if e.StaleLimit == 0 {
-		e.StaleLimit = DefaultStaleLimit
-	}
-	if e.StaleLimit < time.Second || e.StaleLimit > 24*time.Hour {
-		p.add("edge.stale_limit", "%s: want 1s to 24h", e.StaleLimit)
-	}
-	u, err := url.Parse(s.Upstream)
-	switch {
-	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.User != nil || (u.Path != "" && u.Path != "/") || u.RawQuery != "":
-		p.add("edge.upstream", "%q: want https://host[:port]", s.Upstream)
-	case u.Scheme == "http" && !loopback(u.Hostname()):
-		p.add("edge.upstream", "%q: plain http only to a loopback address: mail and credentials would be readable on the way", s.Upstream)
-	default:
-		u.Path = ""
-		if u.Hostname() == "localhost" {
-			// What a resolver makes of the name must not decide where mail goes.
-			u.Host = strings.Replace(u.Host, "localhost", "127.0.0.1", 1)
-		}
-		e.Upstream = u
-	}
-	return e
 }
 
 func (s *AdminSection) valid(p *problems, abs func(string) string) *Admin {
