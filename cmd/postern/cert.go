@@ -74,18 +74,6 @@ func printCertStatus(w io.Writer, d api.CertificateDetail) error {
 	return err
 }
 
-func (a *app) certRevoke() *cobra.Command {
-	var in api.Revoke
-	c := &cobra.Command{Use: "revoke SERIAL", Short: "Revoke a certificate for good: the edge refuses it at once, the delta CRL follows within a second", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return call(a, c, http.MethodPost, "/certificates/"+url.PathEscape(args[0])+"/revoke", nil, in, printCertStatus)
-		}}
-	c.Flags().StringVar(&in.Reason, "reason", "unspecified", "unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn")
-	c.Flags().StringVar(&in.Comment, "comment", "", "why, for the audit")
-	c.Flags().StringVar(&in.Issuer, "issuer", "", "issuer, where two have the serial number")
-	return c
-}
-
 // certChange changes the standing of a certificate; note is what people should know then.
 func (a *app) certChange(use, short, note string) *cobra.Command {
 	var in api.Comment

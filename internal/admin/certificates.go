@@ -18,6 +18,7 @@ func (a *Admin) certificateRoutes(g *gin.RouterGroup) {
 	g.POST("/certificates/:serial/revoke", handle(a.revoke))
 	g.POST("/certificates/:serial/hold", handle(a.hold))
 	g.POST("/certificates/:serial/release", handle(a.release))
+	g.POST("/revocations", handle(a.revokeMany))
 	g.GET("/crls", handle(a.listCRLs))
 	g.POST("/crls/publish", handle(a.publish))
 }

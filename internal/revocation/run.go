@@ -9,7 +9,10 @@ import (
 )
 
 const (
-	pace       = 300 * time.Millisecond // between two publications of a CA: the first change is signed at once, a flood of them together
+	// Between two publications of a CA: the first change is signed at once, and while changes go on coming the pace slows down to the last, so that ten thousand
+	// revocations make a handful of deltas and the last of them still comes within two seconds.
+	pace       = 300 * time.Millisecond
+	lastPace   = 1200 * time.Millisecond
 	firstRetry = 200 * time.Millisecond
 	lastRetry  = 10 * time.Second
 	patience   = time.Minute // between two looks at the clock, which may be set
@@ -21,7 +24,7 @@ func (a *authority) run(ctx context.Context, finish func(context.Context, regist
 		a.follow(ctx)
 		return
 	}
-	retry := firstRetry
+	retry, wait := firstRetry, pace
 	for ctx.Err() == nil {
 		began := time.Now()
 		rev, next, err := a.step(ctx, finish)
@@ -37,14 +40,21 @@ func (a *authority) run(ctx context.Context, finish func(context.Context, regist
 			continue
 		}
 		retry = firstRetry
-		a.rest(ctx, rev, next, began)
+		idle := next.After(a.now()) // nothing had to be published
+		if idle {
+			wait = pace
+		}
+		if a.rest(ctx, rev, next, began.Add(wait)); !idle {
+			wait = min(2*wait, lastPace)
+		}
 	}
 }
 
-// rest waits until something changed after rev or it is time for the next scheduled publication, and at least until the pace allows another one.
-func (a *authority) rest(ctx context.Context, rev registry.Revision, next, began time.Time) {
+// rest waits until something changed after rev or it is time for the next scheduled publication, and after a publication at least until the pace allows
+// another one, which is at allowed.
+func (a *authority) rest(ctx context.Context, rev registry.Revision, next, allowed time.Time) {
 	if !next.After(a.now()) { // something was published
-		if sleep(ctx, pace-time.Since(began)) != nil {
+		if sleep(ctx, time.Until(allowed)) != nil {
 			return
 		}
 	}

@@ -1,0 +1,41 @@
+package api
+
+import "postern/internal/trust"
+
+// MaxTargets is how many targets one POST /revocations takes.
+const MaxTargets = 1000
+
+// RevokeMany asks for POST /revocations: revoke many certificates for good. Repeating it is safe.
+type RevokeMany struct {
+	Reason  string   `json:"reason,omitempty"` // a CRLReason by its name; unspecified if left out
+	Comment string   `json:"comment,omitempty"`
+	DryRun  bool     `json:"dry_run,omitempty"` // only say what would be revoked
+	Targets []Target `json:"targets"`           // 1 to MaxTargets
+}
+
+// Target names what to revoke, by exactly one of Serial, Device and Owner: one certificate with those it has superseded, or all that are not expired of a
+// device or an owner.
+type Target struct {
+	Line   int            `json:"line,omitempty"` // of the file it was read from; the server ignores it
+	Issuer string         `json:"issuer,omitempty"`
+	Serial trust.Serial   `json:"serial,omitempty"`
+	Device trust.DeviceID `json:"device,omitempty"`
+	Owner  string         `json:"owner,omitempty"`
+}
+
+// String names the target for people.
+func (t Target) String() string { return string(t.Serial) + string(t.Device) + t.Owner }
+
+// Revocations is its answer, with a result for each target in order.
+type Revocations struct {
+	DryRun  bool      `json:"dry_run"`
+	Results []Outcome `json:"results"`
+}
+
+// Outcome says what became of one target.
+type Outcome struct {
+	Revoked []trust.Serial `json:"revoked"` // now, or in a dry run: would be
+	Already int            `json:"already"` // were revoked before
+	Expired int            `json:"expired"` // passed over
+	Error   string         `json:"error,omitempty"`
+}
