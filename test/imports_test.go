@@ -67,7 +67,7 @@ var owners = []struct {
 	{"github.com/jackc/pgx", []string{"internal/registry/postgres"}, "the store is an interface with two implementations"},
 	{"github.com/goccy/go-yaml", []string{"internal/server", "internal/policy"}, "it recurses: nesting is checked before it by those who know how"},
 	{"github.com/spf13", []string{"cmd/postern"}, "the command line is not the product"},
-	{"github.com/rogpeppe/go-internal", []string{"test"}, "for scripts over the binary"},
+	{"github.com/rogpeppe/go-internal", []string{"test", "internal/policy"}, "for scripts over the binary; and its diff of texts"},
 	{"golang.org/x/crypto", []string{"internal/ca", "internal/scep"}, "cryptography belongs to those who hold keys"},
 }
 

@@ -21,12 +21,15 @@ import (
 	"postern/internal/trust"
 )
 
-// Config is what the door needs. All fields are required.
+// Config is what the door needs. All fields but PolicySource are required.
 type Config struct {
 	Registry *registry.Registry
 	Index    *registry.Index
 	Journal  registry.Journal
 	Policy   *policy.Active
+
+	PolicySource string // where the policies come from, if not from what is activated through this API
+
 	Problems func() []string // what makes the process unhealthy
 	Warnings func() []string // what an operator should know though it is healthy
 	Version  string
@@ -74,6 +77,7 @@ func (a *Admin) engine(identify gin.HandlerFunc) http.Handler {
 	a.profileRoutes(g)
 	a.recordRoutes(g)
 	a.tokenRoutes(g)
+	a.policyRoutes(g)
 	return e
 }
 

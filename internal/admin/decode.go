@@ -19,7 +19,11 @@ import (
 
 // decode reads a JSON body strictly: bounded, no unknown fields, nothing behind it. An empty body is the zero value.
 func decode(c *gin.Context, v any) error {
-	d := json.NewDecoder(http.MaxBytesReader(c.Writer, c.Request.Body, api.MaxBody))
+	limit := int64(api.MaxBody)
+	if sized, ok := v.(interface{ MaxBody() int64 }); ok {
+		limit = sized.MaxBody()
+	}
+	d := json.NewDecoder(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("request body: %s: %w", err, trust.ErrInvalid)

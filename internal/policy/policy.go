@@ -20,7 +20,8 @@ const DefaultTimeout = 500 * time.Millisecond
 // Options say where the policy comes from.
 type Options struct {
 	Path    string        // a directory (or one file) with the team's own policies and data; empty: the built-in policies alone
-	Replace bool          // Path replaces the built-in policies instead of extending them
+	Files   Files         // the same in memory; Path is then not looked at
+	Replace bool          // Path or Files replace the built-in policies instead of extending them
 	Timeout time.Duration // of one decision; 0: DefaultTimeout
 }
 

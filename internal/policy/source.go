@@ -43,8 +43,8 @@ type sources struct {
 // read returns the files that the options name. Problems are about the files; the error is about reading them at all.
 func read(o Options) (sources, []Problem, error) {
 	src := sources{replaced: o.Replace}
-	if o.Replace && o.Path == "" {
-		return src, nil, errors.New("read policy: replace needs a path")
+	if o.Replace && o.Path == "" && len(o.Files) == 0 {
+		return src, nil, errors.New("read policy: replace needs a path or files")
 	}
 	if !o.Replace {
 		builtin, err := readBuiltin()
@@ -53,12 +53,16 @@ func read(o Options) (sources, []Problem, error) {
 		}
 		src.files = builtin
 	}
-	if o.Path == "" {
-		return src, nil, nil
-	}
-	own, problems, err := readPath(o.Path)
-	if err != nil {
-		return src, nil, fmt.Errorf("read policy: %w", err)
+	var own []file
+	var problems []Problem
+	switch {
+	case o.Files != nil:
+		own, problems = o.Files.list()
+	case o.Path != "":
+		var err error
+		if own, problems, err = readPath(o.Path); err != nil {
+			return src, nil, fmt.Errorf("read policy: %w", err)
+		}
 	}
 	src.files = append(src.files, own...)
 	slices.SortFunc(src.files, func(a, b file) int { return strings.Compare(a.name, b.name) })

@@ -55,13 +55,15 @@ func rights(p trust.Principal) []string {
 	case "publisher":
 		return []string{ActCRLCommit}
 	case "system":
-		return []string{ActCAPut, ActPublish, ActSweep}
+		return []string{ActCAPut, ActPublish, ActSweep, ActPolicyPut, ActPolicyActivate}
 	}
 	switch p.Role {
 	case trust.PKIOfficer:
 		return []string{ActDeviceAdd, ActDeviceUpdate, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActDeviceSuspend, ActDeviceReinstate,
 			ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
 			ActRelease, ActProfileLink, ActProfileForget, ActPublish}
+	case trust.PolicyAuthor:
+		return []string{ActPolicyPut, ActPolicyActivate}
 	case trust.HelpDesk:
 		return []string{ActDeviceSuspend, ActDeviceReinstate, ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget}
 	}

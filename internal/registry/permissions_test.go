@@ -142,6 +142,16 @@ func otherRules() []rule {
 			w.must(err)
 			return w.reg.RevokeToken(w.Context(), p, tok.ID)
 		}},
+		{registry.ActPolicyPut, "root author system", func(w *world, p trust.Principal) error {
+			_, err := w.reg.PutPolicy(w.Context(), p, version(int(w.last.Add(1))), []byte("files"))
+			return err
+		}},
+		{registry.ActPolicyActivate, "root author system", func(w *world, p trust.Principal) error {
+			v, err := w.reg.PutPolicy(w.Context(), root, version(int(w.last.Add(1))), []byte("files"))
+			w.must(err)
+			_, _, err = w.reg.ActivatePolicy(w.Context(), p, v.Digest, "")
+			return err
+		}},
 	}
 }
 

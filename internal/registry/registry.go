@@ -19,6 +19,8 @@ type Registry struct {
 	now     func() time.Time
 	log     *slog.Logger
 	renewal RenewalRules
+
+	policies PolicyRules
 }
 
 // New returns the rules over a store. now must not run backwards by more than the clock of the machine does.

@@ -30,7 +30,10 @@ const (
 	tablePending      Table = "pending"  // SCEP requests that wait for an administrator, and their indexes: see pending.go
 	tableConfirm      Table = "confirm"  // issuer/serial: certificates of which a validator has to be told
 	tableTokens       Table = "tokens"
-	tableAudit        Table = "audit" // by revision
+	tableAudit        Table = "audit"        // by revision
+	tablePolicies     Table = "policies"     // by digest
+	tablePolicyFiles  Table = "policy_files" // by digest: packed
+	tableActivations  Table = "activations"  // by number: which policy was in force
 	tableByDevice     Table = "by_device"
 	tableMeta         Table = "meta"
 )
@@ -38,7 +41,7 @@ const (
 // Tables lists every table of the registry, for backends to create.
 func Tables() []Table {
 	return []Table{tableDevices, tableOwners, tableSuspensions, tableCertificates, tableDER, tableSuperseded, tableRevocations, tableStatus, tableProfiles, tableProfileKeys, tableChallenges,
-		tableTransactions, tableCAs, tableCRLs, tableRequests, tablePending, tableConfirm, tableTokens, tableAudit, tableByDevice, tableMeta}
+		tableTransactions, tableCAs, tableCRLs, tableRequests, tablePending, tableConfirm, tableTokens, tablePolicies, tablePolicyFiles, tableActivations, tableAudit, tableByDevice, tableMeta}
 }
 
 // Appended lists the tables whose keys only rise: a backend may pack them tightly.
@@ -69,6 +72,7 @@ const (
 	KindToken       Kind = "token"
 	KindChallenge   Kind = "challenge"
 	KindPending     Kind = "pending"
+	KindPolicy      Kind = "policy" // id: the digest that came into force
 )
 
 // Store keeps the registry's state.

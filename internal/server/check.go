@@ -54,6 +54,14 @@ func (c *Config) CheckFiles() error {
 			p.add("policy.path", "%v", err)
 		}
 	}
+	if b := c.Policy.Bundle; b != nil {
+		if _, err := newBundleSource(*b); err != nil {
+			p = append(p, fmt.Errorf("  %w", err))
+		}
+		if b.TokenFile != "" {
+			p.secret("policy.bundle.token_file", b.TokenFile)
+		}
+	}
 	return errors.Join(p...)
 }
 

@@ -136,8 +136,22 @@ type AdminSection struct {
 
 // PolicySection selects the policies.
 type PolicySection struct {
-	Path    string `yaml:"path" doc:"directory with your team's *.rego; empty: the built-in policies alone"`
-	Replace bool   `yaml:"replace" doc:"your files replace the built-in policies instead of extending them: only if you know why"`
+	Path       string         `yaml:"path" doc:"directory with your team's *.rego, taken up whenever it changes; empty: the version that postern policy activate has stored, or the built-in policies alone"`
+	Replace    bool           `yaml:"replace" doc:"your files replace the built-in policies instead of extending them: only if you know why"`
+	Bundle     *BundleSection `yaml:"bundle,omitempty" doc:"instead of path: an OPA bundle that is polled"`
+	TwoPersons bool           `yaml:"two_persons" doc:"what one person activates is a proposal until another one activates it too"`
+}
+
+// BundleSection is a bundle server, as Open Policy Agent polls it.
+type BundleSection struct {
+	URL       string   `yaml:"url"`
+	Every     Duration `yaml:"every,omitempty" doc:"how often to ask; 1m if left out"`
+	TokenFile string   `yaml:"token_file,omitempty" doc:"file with a bearer token for the server"`
+	KeyFile   string   `yaml:"key_file,omitempty" doc:"public key (PEM) or shared secret with which every bundle must be signed"`
+	KeyID     string   `yaml:"key_id,omitempty"`
+	Algorithm string   `yaml:"algorithm,omitempty" doc:"RS256, PS256, ES256, HS256, ...; RS256 if left out"`
+	Scope     string   `yaml:"scope,omitempty"`
+	Unsigned  bool     `yaml:"unsigned,omitempty" doc:"take bundles without a key_file: whoever can answer for the server decides who reads mail"`
 }
 
 // Duration is a time.Duration written as in Go: 90s, 15m, 8760h.

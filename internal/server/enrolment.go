@@ -77,27 +77,35 @@ const maxSecret = 4096
 
 // readSecret reads a secret from a file that nobody else may read.
 func readSecret(path string) (mdm.Secret, error) {
+	text, err := readSecretText(path)
+	if err != nil {
+		return mdm.Secret{}, err
+	}
+	return mdm.NewSecret(text), nil
+}
+
+func readSecretText(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return mdm.Secret{}, fmt.Errorf("read secret: %w", err)
+		return "", fmt.Errorf("read secret: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return mdm.Secret{}, fmt.Errorf("read secret: %w", err)
+		return "", fmt.Errorf("read secret: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return mdm.Secret{}, fmt.Errorf("read secret: %s may be read by others: chmod 600 it", path)
+		return "", fmt.Errorf("read secret: %s may be read by others: chmod 600 it", path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
 	if err != nil {
-		return mdm.Secret{}, fmt.Errorf("read secret: %w", err)
+		return "", fmt.Errorf("read secret: %w", err)
 	}
 	text := strings.TrimRight(string(b), "\r\n")
 	if text == "" || len(b) > maxSecret {
-		return mdm.Secret{}, errors.New("read secret: " + path + " is empty, or larger than 4096 bytes")
+		return "", errors.New("read secret: " + path + " is empty, or larger than 4096 bytes")
 	}
-	return mdm.NewSecret(text), nil
+	return text, nil
 }
 
 // pages are handlers by exact path.

@@ -95,6 +95,7 @@ func Complete() File {
 	f.Edge.UpstreamHosts = []string{"outlook.office.com", "*.prod.outlook.com"}
 	f.Edge.TrustedProxies, f.Edge.ProxyProtocol = []string{"10.1.2.0/24"}, true
 	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}
-	f.Policy = &PolicySection{Path: "policies"}
+	f.Policy = &PolicySection{Bundle: &BundleSection{URL: "https://policies.contoso.com/bundles/postern.tar.gz", Every: Duration(time.Minute), TokenFile: "bundle.token",
+		KeyFile: "bundle.pub", KeyID: "default", Algorithm: "RS256"}}
 	return f
 }

@@ -46,6 +46,7 @@ type Server struct {
 	registry  *registry.Registry
 	index     *registry.Index
 	policy    *policy.Active
+	keeper    *policyKeeper
 	issuers   []*ca.Issuer
 	rotations []*rotation
 	publisher *revocation.Publisher
@@ -163,16 +164,16 @@ func (s *Server) warnOrphans(ctx context.Context) {
 	}
 }
 
-func (s *Server) openPolicy(ctx context.Context) error {
-	p := s.opts.Config.Policy
-	e, err := policy.Load(ctx, policy.Options{Path: p.Path, Replace: p.Replace})
-	if err != nil {
-		return fmt.Errorf("load policy: %w", err)
+func (s *Server) openPolicy(ctx context.Context) (err error) {
+	cfg := s.opts.Config.Policy
+	s.registry.WithPolicyRules(registry.PolicyRules{TwoPersons: cfg.TwoPersons})
+	if s.keeper, err = newPolicyKeeper(cfg, s.registry, s.opts.Now, s.opts.Log); err != nil {
+		return err
 	}
-	if e.Replaced() {
-		s.opts.Log.WarnContext(ctx, "the built-in policies are replaced: their rules are not in force", "path", p.Path)
+	if s.policy, err = s.keeper.open(ctx); err != nil {
+		return err
 	}
-	s.policy = policy.NewActive(e)
+	s.followers = append(s.followers, part{"policy", s.keeper.run})
 	return nil
 }
 
@@ -230,7 +231,7 @@ func (s *Server) ownCertificates() []*x509.Certificate {
 }
 
 func (s *Server) openAdmin(context.Context) error {
-	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, Problems: s.problems, Warnings: s.warnings,
+	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems, Warnings: s.warnings,
 		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log})
 	ln, err := s.listenSocket()
 	if err != nil {
@@ -273,7 +274,7 @@ func (s *Server) warnings() []string {
 
 // problems is what makes this process unhealthy.
 func (s *Server) problems() []string {
-	out := []string{}
+	out := append([]string{}, s.keeper.problems()...)
 	for _, r := range s.rotations {
 		if why := r.trouble(); why != "" {
 			out = append(out, fmt.Sprintf("the keys of issuer %s on disk are not taken up: %s", r.config.ID, why))

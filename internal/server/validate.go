@@ -48,10 +48,12 @@ type Public struct{ Listen, ListenTLS, Certificate, Key string }
 // Admin is a validated AdminSection; Certificate and Key are empty on loopback without TLS.
 type Admin struct{ Listen, Certificate, Key string }
 
-// Policy is a validated PolicySection; Path is empty for the built-in policies alone.
+// Policy is a validated PolicySection. At most one of Path and Bundle is set; with neither, versions come from the registry.
 type Policy struct {
-	Path    string
-	Replace bool
+	Path       string
+	Replace    bool
+	Bundle     *BundleSection // paths are absolute, Every is set
+	TwoPersons bool
 }
 
 var issuerID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
@@ -100,10 +102,7 @@ func (f *File) Validate(dir string) (*Config, error) {
 		c.Admin = f.Admin.valid(&p, abs)
 	}
 	if f.Policy != nil {
-		c.Policy = Policy{Path: abs(f.Policy.Path), Replace: f.Policy.Replace}
-		if f.Policy.Replace && f.Policy.Path == "" {
-			p.add("policy.replace", "needs policy.path: something must replace the built-in policies")
-		}
+		c.Policy = f.Policy.validate(abs, &p)
 	}
 	if f.Public == nil && f.Edge == nil && f.Admin == nil && len(p) == 0 {
 		p.add("(file)", "no section to run: add issuers and public, edge or admin")

@@ -75,7 +75,7 @@ type Role string
 const (
 	Root         Role = "root"
 	HelpDesk     Role = "help-desk"     // look things up, make challenges, hold and release, link mail profiles
-	PolicyAuthor Role = "policy-author" // read decisions, test policies
+	PolicyAuthor Role = "policy-author" // read decisions, test policies and bring them into force
 	PKIOfficer   Role = "pki-officer"   // devices, certificates, revocation, CRLs
 	Auditor      Role = "auditor"       // read everything, change nothing
 )

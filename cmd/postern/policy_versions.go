@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/spf13/cobra"
+
+	"postern/internal/api"
+	"postern/internal/policy"
+)
+
+var digestForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// policyActivate brings a directory, or a version stored before, into force.
+func (a *app) policyActivate() *cobra.Command {
+	var comment string
+	c := &cobra.Command{Use: "activate DIR|DIGEST", Short: "Bring a policy into force on every node; a directory is checked and stored as a version first", Args: cobra.ExactArgs(1),
+		Example: "  postern policy activate policies --comment \"deny phones without a screen lock\"",
+		RunE: func(c *cobra.Command, args []string) error {
+			digest := args[0]
+			if _, err := os.Stat(args[0]); err == nil || !digestForm.MatchString(args[0]) {
+				v, err := a.storePolicy(c, args[0], comment)
+				if err != nil {
+					return err
+				}
+				digest = v.Digest
+			}
+			return a.activate(c, digest, comment)
+		}}
+	c.Flags().StringVar(&comment, "comment", "", "why, for the history")
+	return c
+}
+
+// storePolicy checks a directory here, where the files are, and has the server keep it.
+func (a *app) storePolicy(c *cobra.Command, dir, comment string) (v api.PolicyVersion, err error) {
+	files, problems, err := policy.ReadFiles(dir)
+	if err != nil {
+		return v, err
+	}
+	if len(problems) > 0 {
+		return v, &policy.CheckError{Problems: problems}
+	}
+	r, err := policy.Check(c.Context(), policy.Options{Files: files})
+	if err != nil {
+		return v, err
+	}
+	if !r.OK() {
+		printCheck(c.ErrOrStderr(), r)
+		return v, fmt.Errorf("the policy has %d problem(s), see above: nothing was stored", len(r.Problems))
+	}
+	packed, err := files.Pack()
+	if err != nil {
+		return v, err
+	}
+	client, err := a.client()
+	if err != nil {
+		return v, err
+	}
+	return v, client.Call(c.Context(), http.MethodPost, "/policies", nil, api.NewPolicy{Packed: packed, Comment: comment}, &v)
+}
+
+func (a *app) activate(c *cobra.Command, digest, comment string) error {
+	return call(a, c, http.MethodPost, "/policies/version/"+url.PathEscape(digest)+"/activate", nil, api.Activate{Comment: comment},
+		func(w io.Writer, x api.PolicyActivation) error {
+			switch {
+			case x.Proposed:
+				fmt.Fprintf(w, "%s is proposed: it comes into force when somebody else says `postern policy activate %s` within seven days\n", x.Digest, x.Digest)
+			case x.InForce:
+				fmt.Fprintf(w, "%s is in force\n", x.Digest)
+			default:
+				return fmt.Errorf("%s was activated, but this node has not taken it up: see `postern status`", x.Digest)
+			}
+			return nil
+		})
+}
+
+// policyRollback activates what was in force before.
+func (a *app) policyRollback() *cobra.Command {
+	var comment string
+	c := &cobra.Command{Use: "rollback", Short: "Bring the version that was in force before the present one into force again", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			var all []api.PolicyActivation
+			if err := client.Call(c.Context(), http.MethodGet, "/policies/history", url.Values{"limit": {"1000"}}, nil, &all); err != nil {
+				return err
+			}
+			now := ""
+			for _, x := range all {
+				switch {
+				case x.Proposed:
+				case now == "":
+					now = x.Digest
+				case x.Digest != now:
+					return a.activate(c, x.Digest, comment)
+				}
+			}
+			return errors.New("no other version was ever in force: see `postern policy history`")
+		}}
+	c.Flags().StringVar(&comment, "comment", "rollback", "why, for the history")
+	return c
+}
+
+func (a *app) policyHistory() *cobra.Command {
+	c := &cobra.Command{Use: "history", Short: "List which versions were in force, newest first", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		return get(a, c, "/policies/history", filters(c, "limit"), func(w io.Writer, all []api.PolicyActivation) error {
+			rows := make([][]string, len(all))
+			for i, x := range all {
+				state := ""
+				switch {
+				case x.Proposed:
+					state = "proposed"
+				case x.InForce:
+					state = "in force"
+				}
+				by := x.By
+				if x.Second != "" {
+					by += ", proposed by " + x.Second
+				}
+				rows[i] = []string{stamp(x.At), x.Digest, dash(state), by, dash(x.Comment)}
+			}
+			return table(w, []string{"SINCE", "DIGEST", "STATE", "BY", "COMMENT"}, rows)
+		})
+	}}
+	c.Flags().Int("limit", 100, "entries, 1 to 1000")
+	return c
+}
+
+func (a *app) policyVersions() *cobra.Command {
+	return &cobra.Command{Use: "versions", Short: "List the stored versions, newest first", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		return get(a, c, "/policies", nil, func(w io.Writer, all []api.PolicyVersion) error {
+			rows := make([][]string, len(all))
+			for i, v := range all {
+				state := "-"
+				if v.Active {
+					state = "in force"
+				}
+				rows[i] = []string{v.Digest, stamp(v.Created), state, v.Source, v.Author, fmt.Sprint(len(v.Files)), dash(v.Comment)}
+			}
+			return table(w, []string{"DIGEST", "STORED", "STATE", "SOURCE", "AUTHOR", "FILES", "COMMENT"}, rows)
+		})
+	}}
+}
+
+// policyExport writes the files of a version, to look at or to begin a new one from.
+func (a *app) policyExport() *cobra.Command {
+	return &cobra.Command{Use: "export DIGEST DIR", Short: "Write the files of a stored version into a new directory", Args: cobra.ExactArgs(2), RunE: func(c *cobra.Command, args []string) error {
+		files, err := a.policyFiles(c, args[0])
+		if err != nil {
+			return err
+		}
+		if err := os.Mkdir(args[1], 0o755); err != nil {
+			return fmt.Errorf("write policy: %w", err)
+		}
+		for name, content := range files {
+			path := filepath.Join(args[1], filepath.FromSlash(name))
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				return fmt.Errorf("write policy: %w", err)
+			}
+			if err := os.WriteFile(path, content, 0o644); err != nil {
+				return fmt.Errorf("write policy: %w", err)
+			}
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%d files are in %s\n", len(files), args[1])
+		return nil
+	}}
+}
+
+// policyFiles returns the files that a word means: a directory, a stored version, "active" for what is in force, or "built-in" for the built-in policies alone.
+func (a *app) policyFiles(c *cobra.Command, word string) (policy.Files, error) {
+	if _, err := os.Stat(word); err == nil {
+		files, problems, err := policy.ReadFiles(word)
+		if len(problems) > 0 {
+			return nil, errors.Join(err, &policy.CheckError{Problems: problems})
+		}
+		return files, err
+	}
+	if word == "built-in" {
+		return policy.Files{}, nil
+	}
+	client, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	if word == "active" {
+		var s api.Status
+		if err := client.Call(c.Context(), http.MethodGet, "/status", nil, nil, &s); err != nil {
+			return nil, err
+		}
+		if builtin, err := (policy.Files{}).Digest(false); err == nil && s.Policy == builtin {
+			return policy.Files{}, nil
+		}
+		word = s.Policy
+	}
+	if !digestForm.MatchString(word) {
+		return nil, fmt.Errorf("%q is neither a directory nor the digest of a version: see `postern policy versions`", word)
+	}
+	var v api.PolicyVersion
+	if err := client.Call(c.Context(), http.MethodGet, "/policies/version/"+word, nil, nil, &v); err != nil {
+		return nil, err
+	}
+	return policy.Unpack(v.Packed)
+}

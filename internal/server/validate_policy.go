@@ -1,0 +1,47 @@
+package server
+
+import (
+	"net/url"
+	"time"
+)
+
+// minPoll is how often a bundle server is asked at most.
+const minPoll = time.Second
+
+// validate checks where the policies come from.
+func (s *PolicySection) validate(abs func(string) string, p *problems) Policy {
+	out := Policy{Path: abs(s.Path), Replace: s.Replace, TwoPersons: s.TwoPersons}
+	if s.Replace && s.Path == "" && s.Bundle == nil {
+		p.add("policy.replace", "needs policy.path or policy.bundle: something must replace the built-in policies")
+	}
+	b := s.Bundle
+	if s.TwoPersons && (s.Path != "" || b != nil) {
+		p.add("policy.two_persons", "is for versions that are activated by command; who may change a directory or a bundle is decided there")
+	}
+	if b == nil {
+		return out
+	}
+	if s.Path != "" {
+		p.add("policy.bundle", "beside policy.path: the policies come from one place")
+	}
+	u, err := url.Parse(b.URL)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+		p.add("policy.bundle.url", "%q: want https://host/path; plain http only to a loopback address", b.URL)
+	}
+	if b.KeyFile == "" && !b.Unsigned {
+		p.add("policy.bundle.key_file", "missing: the key with which bundles are signed (or unsigned: true, and the server is trusted with who reads mail)")
+	}
+	if b.KeyFile != "" && b.Unsigned {
+		p.add("policy.bundle.unsigned", "beside key_file: leave one out")
+	}
+	copied := *b
+	copied.KeyFile, copied.TokenFile = abs(b.KeyFile), abs(b.TokenFile)
+	if copied.Every == 0 {
+		copied.Every = Duration(time.Minute)
+	}
+	if time.Duration(copied.Every) < minPoll {
+		p.add("policy.bundle.every", "%s: at least %s", time.Duration(b.Every), minPoll)
+	}
+	out.Bundle = &copied
+	return out
+}
