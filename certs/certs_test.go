@@ -12,7 +12,7 @@ func TestLookup(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", certs.Default, certs.Short} {
 		p, ok := certs.Lookup(name)
-		if !ok || p.Template == "" || p.Lifetime <= 0 || p.Lifetime > certs.MaxLifetime || p.Backdate != 10*time.Minute {
+		if !ok || len(p.Subject) == 0 || len(p.SANs) == 0 || !slices.Equal(p.Purposes, []string{certs.ClientAuth}) || p.Lifetime <= 0 || p.Lifetime > certs.MaxLifetime || p.Backdate != 10*time.Minute {
 			t.Errorf("%q: %t %+v", name, ok, p)
 		}
 		for _, k := range p.KeyTypes {
@@ -35,7 +35,7 @@ func TestWith(t *testing.T) {
 	}
 	o := certs.Overrides{Lifetime: 90 * 24 * time.Hour, PolicyOIDs: []string{"1.2.3"}, KeyTypes: []string{certs.P256}, ExtraNames: []string{certs.Aliases}}
 	p := own.With(o)
-	if p.Lifetime != o.Lifetime || !slices.Equal(p.Policies, o.PolicyOIDs) || !slices.Equal(p.KeyTypes, o.KeyTypes) || !slices.Equal(p.Names, o.ExtraNames) || p.Template != own.Template {
+	if p.Lifetime != o.Lifetime || !slices.Equal(p.Policies, o.PolicyOIDs) || !slices.Equal(p.KeyTypes, o.KeyTypes) || !slices.Equal(p.Names, o.ExtraNames) || !slices.Equal(p.Subject, own.Subject) || !slices.Equal(p.SANs, own.SANs) {
 		t.Errorf("%+v", p)
 	}
 	o.KeyTypes[0] = certs.RSA2048

@@ -28,6 +28,7 @@ func (a *app) serveCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		go collectLess(c.Context())
 		return s.Run(c.Context())
 	}}
 	c.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")

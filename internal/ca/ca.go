@@ -8,8 +8,9 @@
 // Issuing CA and RA are rotated: Rotate prepares a generation that is published and signs nothing, Activate puts it in force, and what was in force before
 // is retired. All of that changes files; an Issuer that is open takes it up with Reload, while it signs.
 //
-// It is the only package that imports github.com/smallstep/certificates and go.step.sm/crypto. The embedded authority signs the device
-// certificates; it has no provisioners, no database and no listeners.
+// It is the only package that imports github.com/smallstep/certificates and go.step.sm/crypto. The signing service of the former, SoftCAS, signs the device
+// certificates. Its authority, which would hand each one to the same service, is not used: it makes certificates of a text template and JSON, and verifies
+// the request once more, which takes ten times as long as the signature.
 package ca
 
 import (
@@ -25,8 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/smallstep/certificates/authority"
-	"github.com/smallstep/certificates/authority/config"
+	"github.com/smallstep/certificates/cas/softcas"
 	"github.com/smallstep/pkcs7"
 )
 
@@ -49,8 +49,8 @@ type Issuer struct {
 
 // state is what an issuer signs with at one moment. It never changes: Reload puts another in its place, and who has begun with one ends with it.
 type state struct {
-	auth    *authority.Authority
-	cas     []*signer // the issuing CA in force, the root, those that are next or retired
+	signs   *softcas.SoftCAS // for the issuing CA in force
+	cas     []*signer        // the issuing CA in force, the root, those that are next or retired
 	chain   []*x509.Certificate
 	ras     []RA // the one in force first
 	next    []*x509.Certificate
@@ -125,7 +125,7 @@ func newIssuer(spec Spec, m *Material, crl []byte, now func() time.Time, log *sl
 	if err != nil {
 		return nil, fmt.Errorf("open issuer %s: %w", spec.ID, err)
 	}
-	i.closers = append(i.closers, m.ring.Close, s.auth.Shutdown)
+	i.closers = append(i.closers, m.ring.Close)
 	i.state.Store(s)
 	return i, nil
 }
@@ -152,14 +152,8 @@ func (i *Issuer) assemble(m *Material, crl []byte) (*state, error) {
 			return nil, err
 		}
 	}
-	var err error
-	s.auth, err = authority.NewEmbedded(
-		authority.WithConfig(&config.Config{AuthorityConfig: &config.AuthConfig{}}),
-		authority.WithX509RootCerts(m.root.cert),
-		authority.WithX509SignerChain(s.chain[:len(s.chain)-1], m.issuing.key),
-		authority.WithQuietInit(),
-	)
-	return s, err
+	s.signs = &softcas.SoftCAS{CertificateChain: s.chain[:len(s.chain)-1], Signer: m.issuing.key}
+	return s, nil
 }
 
 // newRA is for a pair that checkRA has seen.
@@ -193,10 +187,10 @@ func (i *Issuer) Reload(announce func([]CACertificate) error) (changed bool, err
 	}
 	if announce != nil {
 		if err := announce(s.certificates()); err != nil {
-			return false, errors.Join(fmt.Errorf("reload issuer %s: %w", i.spec.ID, err), s.auth.Shutdown(), ring.Close())
+			return false, errors.Join(fmt.Errorf("reload issuer %s: %w", i.spec.ID, err), ring.Close())
 		}
 	}
-	i.closers = append(i.closers, ring.Close, s.auth.Shutdown) // the old keys may be in use: they are closed in the end
+	i.closers = append(i.closers, ring.Close) // the old keys may be in use: they are closed in the end
 	i.state.Store(s)
 	close(old.over)
 	return true, nil
@@ -235,7 +229,7 @@ func (s *state) outlived(now time.Time) bool {
 	return false
 }
 
-// Close releases the embedded authority, tokens and services. Nothing may be signed after it.
+// Close releases tokens and services. Nothing may be signed after it.
 func (i *Issuer) Close() error {
 	i.reload.Lock()
 	defer i.reload.Unlock()

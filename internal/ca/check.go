@@ -124,12 +124,20 @@ func checkRA(p pair, name string, parents ...*x509.Certificate) error {
 
 // signedBy verifies name, key identifiers and signature. It works for a root and itself.
 func signedBy(child, parent *x509.Certificate) error {
-	self := child.Equal(parent) // a company's root may leave out its own authority key identifier (RFC 5280, section 4.2.1.1)
-	if !bytes.Equal(child.RawIssuer, parent.RawSubject) || !bytes.Equal(child.AuthorityKeyId, parent.SubjectKeyId) && !(self && len(child.AuthorityKeyId) == 0) {
-		return fmt.Errorf("%q was not issued by %q", child.Subject.CommonName, parent.Subject.CommonName)
+	if err := namedBy(child, parent); err != nil {
+		return err
 	}
 	if err := child.CheckSignatureFrom(parent); err != nil {
 		return fmt.Errorf("%q was not signed by %q: %w", child.Subject.CommonName, parent.Subject.CommonName, err)
+	}
+	return nil
+}
+
+// namedBy verifies name and key identifiers.
+func namedBy(child, parent *x509.Certificate) error {
+	self := child.Equal(parent) // a company's root may leave out its own authority key identifier (RFC 5280, section 4.2.1.1)
+	if !bytes.Equal(child.RawIssuer, parent.RawSubject) || !bytes.Equal(child.AuthorityKeyId, parent.SubjectKeyId) && !(self && len(child.AuthorityKeyId) == 0) {
+		return fmt.Errorf("%q was not issued by %q", child.Subject.CommonName, parent.Subject.CommonName)
 	}
 	return nil
 }

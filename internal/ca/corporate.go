@@ -288,11 +288,10 @@ func mayIssue(c *x509.Certificate, now time.Time) error {
 // constraints of a CA above show only there.
 func (m *Material) try(spec Spec, now time.Time) error {
 	spec.Profile.KeyTypes = nil
-	i, err := New(spec, m, func() time.Time { return now }, discard)
+	i, err := New(spec, m, func() time.Time { return now }, discard) // and no Close: the keys are needed
 	if err != nil {
 		return err
 	}
-	defer func() { _ = i.state.Load().auth.Shutdown() }() // and not Close: the keys are needed
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err

@@ -5,12 +5,10 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"math/big"
 	"strings"
 	"time"
 
-	"github.com/smallstep/certificates/authority/provisioner"
-	"go.step.sm/crypto/x509util"
+	"github.com/smallstep/certificates/cas/apiv1"
 
 	"postern/internal/trust"
 )
@@ -49,14 +47,15 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (*Issued, error) {
 		return nil, fmt.Errorf("issue certificate: the issuing CA is valid from %s to %s, and it is %s now",
 			stamp(issuing.cert.NotBefore), stamp(issuing.cert.NotAfter), stamp(now))
 	}
-	chain, err := s.auth.SignWithContext(ctx, r.CSR, provisioner.SignOptions{}, i.template(p), f)
+	t, err := i.template(p, f)
 	if err != nil {
 		return nil, fmt.Errorf("issue certificate for device %s: %w", p.device, err)
 	}
-	cert, err := x509.ParseCertificate(chain[0].Raw)
+	signed, err := s.signs.CreateCertificate(&apiv1.CreateCertificateRequest{Template: t, Lifetime: p.profile.Lifetime})
 	if err != nil {
-		return nil, fmt.Errorf("issue certificate for device %s: parse what was signed: %w", p.device, err)
+		return nil, fmt.Errorf("issue certificate for device %s: %w", p.device, err)
 	}
+	cert := signed.Certificate // parsed from what was signed
 	if err := i.validate(cert, issuing.cert, p, f); err != nil {
 		return nil, fmt.Errorf("issue certificate for device %s: what was signed is not what was promised: %w", p.device, err)
 	}
@@ -82,44 +81,4 @@ func subjectText(cert *x509.Certificate, mail string) string {
 		mail = `\` + mail
 	}
 	return "emailAddress=" + strings.ReplaceAll(mail, "+", `\+`) + "," + name.String()
-}
-
-// template hands the profile's template to the authority.
-func (i *Issuer) template(p promise) templateOption {
-	usage := []string{"digitalSignature"}
-	if p.keyUsage&x509.KeyUsageKeyEncipherment != 0 {
-		usage = append(usage, "keyEncipherment")
-	}
-	return templateOption{p.profile.Template, func() x509util.TemplateData {
-		return x509util.TemplateData{
-			"Organization": p.org, "Device": p.device, "CommonName": p.cn, "Mail": p.mail, "UPN": p.upn, "URN": p.urn,
-			"SerialNumber": p.serialNumber, "Aliases": p.aliases, "SID": p.sid, "KeyUsage": usage, "Policies": append([]string{}, p.profile.Policies...),
-			"CRL": i.spec.CRLURL(p.ca), "FreshestCRL": p.freshest, "OCSP": i.spec.OCSPURL(), "CACertificate": i.spec.CertificateURL(p.ca),
-		}
-	}}
-}
-
-// templateOption implements provisioner.CertificateOptions.
-type templateOption struct {
-	text string
-	data func() x509util.TemplateData
-}
-
-// Options implements provisioner.CertificateOptions.
-func (t templateOption) Options(provisioner.SignOptions) []x509util.Option {
-	return []x509util.Option{x509util.WithTemplate(t.text, t.data())}
-}
-
-// frame is what the signer decides and no template: serial number and validity. It implements provisioner.CertificateEnforcer, the authority's last word.
-type frame struct {
-	serial              *big.Int
-	notBefore, notAfter time.Time
-}
-
-// Enforce implements provisioner.CertificateEnforcer.
-func (f frame) Enforce(c *x509.Certificate) error {
-	c.SerialNumber, c.NotBefore, c.NotAfter = f.serial, f.notBefore, f.notAfter
-	var err error
-	c.SubjectKeyId, err = keyID(c.PublicKey)
-	return err
 }

@@ -53,26 +53,27 @@ func leastRSA(types []string) int {
 	return 0
 }
 
-// closePrimes reports whether 100 rounds of Fermat's method factor n, as they do for keys of some printers (CVE-2022-26320).
+// closePrimes reports whether 100 rounds of Fermat's method factor n, as they do for keys of some printers (CVE-2022-26320): whether a² - n is a square for
+// one of the numbers a from the root of n on, which then is the mean of both primes.
 func closePrimes(n *big.Int) bool {
-	a := new(big.Int).Sqrt(n)
-	rest := new(big.Int).Mul(a, a)
-	rest.Sub(rest, n) // a² - n, a square once a is the mean of both primes
-	step := new(big.Int).Lsh(a, 1)
-	step.Add(step, big.NewInt(1))
-	two, small, sieve := big.NewInt(2), new(big.Int), big.NewInt(64*63*65*11)
-	for range 101 {
-		if rest.Sign() >= 0 {
-			r := small.Rem(rest, sieve).Int64()
-			if squareMod(r, 64) && squareMod(r, 63) && squareMod(r, 65) && squareMod(r, 11) {
-				root := new(big.Int).Sqrt(rest)
-				if root.Mul(root, root).Cmp(rest) == 0 {
-					return true
-				}
-			}
+	root := new(big.Int).Sqrt(n)
+	sieve := big.NewInt(64 * 63 * 65 * 11)
+	m := sieve.Int64()
+	a, rest := new(big.Int).Rem(root, sieve).Int64(), new(big.Int).Rem(n, sieve).Int64()
+	for k := range int64(101) {
+		r := ((a+k)*(a+k) - rest) % m
+		if r = (r + m) % m; !squareMod(r, 64) || !squareMod(r, 63) || !squareMod(r, 65) || !squareMod(r, 11) {
+			continue // as all but one in a hundred, and without long numbers
 		}
-		rest.Add(rest, step)
-		step.Add(step, two)
+		mean := new(big.Int).Add(root, big.NewInt(k))
+		square := mean.Mul(mean, mean)
+		if square.Sub(square, n).Sign() < 0 {
+			continue // k is 0, and n no square
+		}
+		half := new(big.Int).Sqrt(square)
+		if half.Mul(half, half).Cmp(square) == 0 {
+			return true
+		}
 	}
 	return false
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	zx509 "github.com/zmap/zcrypto/x509"
 	"github.com/zmap/zlint/v3/lint"
@@ -13,8 +14,14 @@ import (
 
 // linter runs the lints of zlint that come from RFCs and from the community. Those of browsers and their forum are about servers on the public web.
 type linter struct {
-	lints  []*lint.CertificateLint
-	config lint.Configuration
+	sets sync.Pool // of []lintRun
+}
+
+// lintRun is a lint that is ready to run. zlint's own way, to make and configure each lint anew for each certificate, costs more than the lints do. A lint may
+// keep what it has seen, so that one set serves one certificate at a time.
+type lintRun struct {
+	*lint.CertificateLint
+	body lint.CertificateLintInterface
 }
 
 // allowedLints are not run.
@@ -35,7 +42,38 @@ func newLinter() (*linter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("choose lints: %w", err)
 	}
-	return &linter{r.CertificateLints().Lints(), r.GetConfiguration()}, nil
+	set, err := lintRuns(r)
+	if err != nil {
+		return nil, err
+	}
+	l := &linter{}
+	l.sets.Put(set)
+	l.sets.New = func() any {
+		set, _ := lintRuns(r) // as the first time
+		return set
+	}
+	return l, nil
+}
+
+// lintRuns makes and configures every lint.
+func lintRuns(r lint.Registry) ([]lintRun, error) {
+	lints, config := r.CertificateLints().Lints(), r.GetConfiguration()
+	set := make([]lintRun, len(lints))
+	for n, one := range lints {
+		set[n] = lintRun{one, one.Lint()}
+		if err := config.MaybeConfigure(set[n].body, one.Name); err != nil {
+			return nil, fmt.Errorf("configure lint %s: %w", one.Name, err)
+		}
+	}
+	return set, nil
+}
+
+// run is what zlint's CertificateLint.Execute does with a lint that is configured: nil where it does not apply to the certificate.
+func (l lintRun) run(c *zx509.Certificate) *lint.LintResult {
+	if !l.body.CheckApplies(c) || !l.CheckEffective(c) {
+		return nil
+	}
+	return l.body.Execute(c)
 }
 
 // check returns an error that names every lint that finds an error in the certificate. A lint that cannot be carried out is one of them.
@@ -49,12 +87,14 @@ func (l *linter) check(der []byte) (err error) {
 	if err != nil {
 		return fmt.Errorf("lint: %w", err)
 	}
+	set := l.sets.Get().([]lintRun)
 	var found []string
-	for _, one := range l.lints {
-		if res := one.Execute(c, l.config); res.Status >= lint.Error {
+	for _, one := range set {
+		if res := one.run(c); res != nil && res.Status >= lint.Error {
 			found = append(found, strings.TrimSpace(one.Name+" "+res.Details))
 		}
 	}
+	l.sets.Put(set) //nolint:staticcheck // a slice header is little beside what it saves
 	if found != nil {
 		return errors.New("lint: " + strings.Join(found, "; "))
 	}

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
@@ -24,6 +25,21 @@ type Request struct {
 	// SID is the owner's security identifier in Active Directory, S-1-5-21-..., as a validated enrolment or the certificate that is renewed has it; empty for
 	// none. It becomes the URI tag:microsoft.com,2022-09-14:sid:<SID>, by which Windows maps a certificate strongly to its user.
 	SID string
+
+	// Proof spares the verification of a CSR that Prove has verified. It counts for that very CSR only, and is empty for one that is to be verified here.
+	Proof Proof
+}
+
+// Proof is a certificate request whose own signature was verified. It can only be made by Prove.
+type Proof struct{ csr *x509.CertificateRequest }
+
+// Prove verifies that a certificate request is signed by its own key. The caller has bounded the size of the key, which is the cost of it. The request must
+// not be changed any more.
+func Prove(csr *x509.CertificateRequest) (Proof, error) {
+	if err := csr.CheckSignature(); err != nil {
+		return Proof{}, err
+	}
+	return Proof{csr}, nil
 }
 
 // Part says which part of a request was refused.
@@ -69,6 +85,7 @@ type promise struct {
 	keyUsage     x509.KeyUsage
 	keyID        []byte
 	freshest     []byte // DER
+	publicKey    crypto.PublicKey
 	publicKeyDER []byte
 }
 
@@ -86,8 +103,10 @@ func (i *Issuer) promise(r Request, ca string) (promise, error) {
 	if err := checkKey(r.CSR.PublicKey, p.profile.KeyTypes); err != nil { // before the signature: a huge key makes verification slow
 		return p, err
 	}
-	if err := r.CSR.CheckSignature(); err != nil {
-		return p, refuse(PartProof, "the request is not signed by its own key: %v", err)
+	if r.Proof.csr != r.CSR {
+		if _, err := Prove(r.CSR); err != nil {
+			return p, refuse(PartProof, "the request is not signed by its own key: %v", err)
+		}
 	}
 	if err := i.names(&p, r); err != nil {
 		return p, err
@@ -98,7 +117,7 @@ func (i *Issuer) promise(r Request, ca string) (promise, error) {
 		// list keyEncipherment beside clientAuth, and linters say so. An EC key cannot encipher keys at all (RFC 5480, section 3).
 		p.keyUsage |= x509.KeyUsageKeyEncipherment
 	}
-	p.publicKeyDER = r.CSR.RawSubjectPublicKeyInfo
+	p.publicKey, p.publicKeyDER = r.CSR.PublicKey, r.CSR.RawSubjectPublicKeyInfo
 	var err error
 	if p.keyID, err = keyID(r.CSR.PublicKey); err != nil {
 		return p, err

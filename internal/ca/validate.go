@@ -14,9 +14,10 @@ import (
 )
 
 // validate compares a signed certificate with what was promised: names and extensions octet by octet, against encodings made here and not by the
-// library that made the certificate. An extension that was not promised is as wrong as one that is missing.
+// library that made the certificate. An extension that was not promised is as wrong as one that is missing. The signature is not verified a second time:
+// x509.CreateCertificate has, with the signer's public key, which is that of the issuing CA's certificate (namedPair.check).
 func (i *Issuer) validate(c, issuer *x509.Certificate, p promise, f frame) error {
-	if err := signedBy(c, issuer); err != nil {
+	if err := namedBy(c, issuer); err != nil {
 		return err
 	}
 	switch {
@@ -60,13 +61,13 @@ func validateSubject(raw []byte, p promise) error {
 		tags  []int
 	}
 	want := []rdn{
-		{"O", asn1.ObjectIdentifier{2, 5, 4, 10}, p.org, []int{asn1.TagPrintableString, asn1.TagUTF8String}},
-		{"OU", asn1.ObjectIdentifier{2, 5, 4, 11}, p.device, []int{asn1.TagPrintableString}},
-		{"CN", asn1.ObjectIdentifier{2, 5, 4, 3}, p.cn, []int{asn1.TagPrintableString, asn1.TagUTF8String}},
-		{"emailAddress", asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, p.mail, []int{asn1.TagIA5String}},
+		{"O", oidOrganization, p.org, []int{asn1.TagPrintableString, asn1.TagUTF8String}},
+		{"OU", oidOrganizationalUnit, p.device, []int{asn1.TagPrintableString}},
+		{"CN", oidCommonName, p.cn, []int{asn1.TagPrintableString, asn1.TagUTF8String}},
+		{"emailAddress", oidEmailAddress, p.mail, []int{asn1.TagIA5String}},
 	}
 	if p.serialNumber != "" {
-		want = slices.Insert(want, 3, rdn{"serialNumber", asn1.ObjectIdentifier{2, 5, 4, 5}, p.serialNumber, []int{asn1.TagPrintableString}})
+		want = slices.Insert(want, 3, rdn{"serialNumber", oidSerialNumber, p.serialNumber, []int{asn1.TagPrintableString}})
 	}
 	if len(rdns) != len(want) {
 		return fmt.Errorf("subject: %d names instead of %d", len(rdns), len(want))

@@ -1,12 +1,15 @@
 package ca
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
+	"io"
 	"log/slog"
 	"math/big"
 	"slices"
@@ -81,6 +84,45 @@ func TestValidateNotices(t *testing.T) {
 	}
 	if err := i.validate(reissue(t, m.root, c, func(*x509.Certificate) {}), m.issuing.cert, p, f); err == nil {
 		t.Error("another CA: not noticed")
+	}
+}
+
+// faulty is a key that sometimes computes a wrong signature, as hardware does.
+type faulty struct{ crypto.Signer }
+
+func (f faulty) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return f.Signer.Sign(random, append([]byte{digest[0] ^ 1}, digest[1:]...), opts)
+}
+
+func TestIssueNoticesAFaultySignature(t *testing.T) {
+	t.Parallel()
+	i, m := testIssuer(t, testSpec())
+	i.state.Load().signs.Signer = faulty{m.issuing.key}
+	if _, err := i.Issue(t.Context(), testRequest(t)); err == nil {
+		t.Error("a certificate with a wrong signature is handed out")
+	}
+}
+
+// A proof counts for the request that was verified, and for no other.
+func TestProofIsOfOneRequest(t *testing.T) {
+	t.Parallel()
+	i, _ := testIssuer(t, testSpec())
+	r, other := testRequest(t), testRequest(t)
+	var err error
+	if r.Proof, err = Prove(r.CSR); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.Issue(t.Context(), r); err != nil {
+		t.Error(err)
+	}
+	other.CSR.Signature[len(other.CSR.Signature)-1] ^= 1
+	r.CSR = other.CSR
+	var refusal *Refusal
+	if _, err := i.Issue(t.Context(), r); !errors.As(err, &refusal) || refusal.Part != PartProof {
+		t.Errorf("a request that nobody signed: %v", err)
+	}
+	if _, err := Prove(other.CSR); err == nil {
+		t.Error("a request that nobody signed is proved")
 	}
 }
 

@@ -94,7 +94,7 @@ func (d *Door) settle(ctx context.Context, is *issuer, req *Request, tx registry
 
 // sign makes the certificate; nobody has it until it is committed.
 func (d *Door) sign(ctx context.Context, is *issuer, req *Request, a applicant, profile string) (*ca.Issued, error) {
-	r := ca.Request{CSR: req.CSR, Device: a.device, Owner: a.owner, Profile: profile, Evidence: a.evidence}
+	r := ca.Request{CSR: req.CSR, Proof: req.proof, Device: a.device, Owner: a.owner, Profile: profile, Evidence: a.evidence}
 	if is.issued(req.Signer) { // a renewal, and identifyRenewal has found it to be of the same owner
 		r.SID = ca.SIDOf(req.Signer)
 	}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"postern/internal/ca"
 )
 
 // RequestedNames is what a CSR asks to be called, from its subject and from
@@ -98,7 +100,8 @@ func (r *Request) readCSR(der []byte) error {
 	if isRSA && key.N.BitLen() > maxRSABits {
 		return unreadable(errors.New("read CSR: the RSA key is too long"))
 	}
-	if err := csr.CheckSignature(); err != nil {
+	proof, err := ca.Prove(csr)
+	if err != nil {
 		return unreadable(fmt.Errorf("verify CSR: %w", err))
 	}
 	// From here on the content is what the client wrote, and failures may differ.
@@ -119,7 +122,7 @@ func (r *Request) readCSR(der []byte) error {
 	if err != nil {
 		return fail(BadRequest, err, "the names in the CSR are unreadable")
 	}
-	r.CSR, r.Challenge, r.Names = csr, challenge, names
+	r.CSR, r.proof, r.Challenge, r.Names = csr, proof, challenge, names
 	return nil
 }
 

@@ -14,6 +14,8 @@ import (
 	"strconv"
 
 	"github.com/smallstep/pkcs7"
+
+	"postern/internal/ca"
 )
 
 // Request is a SCEP request whose outer signature is verified: by the key of
@@ -38,6 +40,7 @@ type Request struct {
 	Serial    *big.Int                 // GetCert, GetCRL
 
 	transactionID asn1.RawValue // as it came, to be echoed
+	proof         ca.Proof      // of the CSR
 }
 
 // LogValue gives what may be logged.
