@@ -3,6 +3,7 @@ package edge
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"postern/internal/policy"
 	"postern/internal/trust"
@@ -19,6 +20,26 @@ func (e *Edge) duplicates(in *policy.AccessInput, own trust.MailProfile, device 
 	if in.Certificate.Device != "" {
 		e.otherDeviceID(in, own, device.ID)
 	}
+	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && e.sameUserModel(in, own.Tenant)
+}
+
+// activeProfile is how lately a mail profile was seen that counts as in use; the built-in policy's duplicate_window is as long.
+const activeProfile = 14 * 24 * time.Hour
+
+// sameUserModel reports whether a user whom the request names has a managed mail profile in use on the hardware model that it claims, under another DeviceId:
+// what it comes from may be that very phone, with an account made by hand in another client, or after a restore. It is a hint and proves nothing.
+func (e *Edge) sameUserModel(in *policy.AccessInput, tenant string) bool {
+	for name := range in.Credential.Names {
+		for _, p := range e.cfg.Index.ProfilesOfUser(name) {
+			if p.Tenant != tenant || p.ClientID == in.Claimed.DeviceID || in.Now-p.LastSeen.Unix() > int64(activeProfile/time.Second) || !e.counts(p) {
+				continue
+			}
+			if d, ok := e.cfg.Index.Device(p.Device); ok && isManaged(d) && (p.Model == in.Claimed.Model || d.Model == in.Claimed.Model) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // managedUnder returns the managed device whose DeviceId the request claims: its MDM reports it, an administrator linked it, or a mail profile under it
@@ -59,7 +80,12 @@ func (e *Edge) counts(p trust.MailProfile) bool {
 func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID) {
 	others := e.cfg.Index.ProfilesOfDevice(device)
 	full := len(others) >= maxProfiles && !in.Profile.Known
+	begun := e.firstUse(in)
 	others = slices.DeleteFunc(others, func(p trust.MailProfile) bool {
+		if string(p.Serial) != in.Certificate.Serial && p.LastSeen.Unix() <= begun {
+			// Not seen since this certificate came into use: it is what was on the phone before a wipe, which changes the DeviceId.
+			return true
+		}
 		// Beyond the limit a newcomer stands against every client, so that nobody gains by inventing families.
 		return p.Protocol != protocolEAS || p.Serial == "" || p.ClientID == in.Claimed.DeviceID || p.Family != in.Claimed.Family && !full
 	})
@@ -81,4 +107,13 @@ func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, devi
 	in.Duplicate.OtherDeviceID = worst.ClientID
 	in.Duplicate.OtherLastSeen, in.Duplicate.OtherFirstSeen = policy.Seconds(worst.LastSeen), policy.Seconds(worst.FirstSeen)
 	in.Duplicate.OtherIsOlder = first(worst)
+}
+
+// firstUse returns when the certificate of the connection was first used; it is now where that is not known yet.
+func (e *Edge) firstUse(in *policy.AccessInput) int64 {
+	known, ok := e.cfg.Index.Certificate(in.Certificate.Issuer, trust.Serial(in.Certificate.Serial))
+	if !ok || known.FirstUsed.IsZero() {
+		return in.Now
+	}
+	return known.FirstUsed.Unix()
 }

@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -61,5 +62,32 @@ func TestProfiles(t *testing.T) {
 	entries, err := w.reg.Profiles(context.Background(), registry.ProfileFilter{Device: d.ID})
 	if err != nil || len(entries) != 1 {
 		t.Errorf("%d profiles, %v", len(entries), err)
+	}
+}
+
+// TestManagedInventor invents DeviceIds and users on a phone with a good certificate: the store holds so many, and then nothing is written any more.
+func TestManagedInventor(t *testing.T) {
+	w := newWorld(t, options{})
+	d, c := w.managed(alice, "")
+	phone := w.phone(&c, false)
+	for i := range 30 {
+		w.do(phone, command("FolderSync", alice, fmt.Sprintf("INVENTED%d", i)))
+	}
+	w.sync()
+	if n := len(w.index.ProfilesOfDevice(d.ID)); n != 20 {
+		t.Errorf("%d mail profiles recorded, want 20", n)
+	}
+	w.eventually(func() bool { // what is written later, the first use of the certificate
+		known, _ := w.index.Certificate("contoso", serialOf(c))
+		return !known.FirstUsed.IsZero()
+	})
+	before := w.index.Revision()
+	for i := range 30 {
+		w.do(phone, command("FolderSync", alice, fmt.Sprintf("INVENTED%d", i)))
+		w.do(phone, command("FolderSync", fmt.Sprintf("u%d@contoso.com", i), "INVENTED1"))
+	}
+	w.sync()
+	if after := w.index.Revision(); after != before {
+		t.Errorf("60 requests moved the registry from %d to %d", before, after)
 	}
 }

@@ -32,6 +32,7 @@ type Index struct {
 	profIDs  map[string]trust.ProfileKey
 	byClient map[string]set[string]         // EAS DeviceId -> profile ids
 	byDevice map[trust.DeviceID]set[string] // device -> profile ids
+	byUser   map[string]set[string]         // user -> ids of the profiles that are a device's
 	byEAS    map[string]set[trust.DeviceID] // EAS DeviceId as the MDM reports it -> devices
 	watchers map[int]func([]Change)
 	nextID   int

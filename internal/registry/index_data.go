@@ -12,7 +12,7 @@ import (
 func (x *Index) load(ctx context.Context) error {
 	fresh := &Index{store: x.store, now: x.now, log: x.log, names: newNames(), devices: map[trust.DeviceID]trust.Device{},
 		owners: map[string]trust.Owner{}, cas: map[string]CA{}, profiles: map[trust.ProfileKey]trust.MailProfile{}, profIDs: map[string]trust.ProfileKey{},
-		byClient: map[string]set[string]{}, byDevice: map[trust.DeviceID]set[string]{}, byEAS: map[string]set[trust.DeviceID]{}}
+		byClient: map[string]set[string]{}, byDevice: map[trust.DeviceID]set[string]{}, byUser: map[string]set[string]{}, byEAS: map[string]set[trust.DeviceID]{}}
 	var start Revision
 	if err := x.store.View(ctx, func(rd Reader) error { start = rd.Revision(); return nil }); err != nil {
 		return err
@@ -41,7 +41,7 @@ func (x *Index) load(ctx context.Context) error {
 	}
 	x.mu.Lock()
 	x.certs, x.names, x.devices, x.owners, x.cas = fresh.certs, fresh.names, fresh.devices, fresh.owners, fresh.cas
-	x.profiles, x.profIDs, x.byClient, x.byDevice, x.byEAS = fresh.profiles, fresh.profIDs, fresh.byClient, fresh.byDevice, fresh.byEAS
+	x.profiles, x.profIDs, x.byClient, x.byDevice, x.byUser, x.byEAS = fresh.profiles, fresh.profIDs, fresh.byClient, fresh.byDevice, fresh.byUser, fresh.byEAS
 	x.mu.Unlock()
 	x.advance(start, nil)
 	return x.follow(ctx)
@@ -84,6 +84,7 @@ func (x *Index) setProfile(p trust.MailProfile) {
 	insert(x.byClient, clientKey(p.ClientID), p.ID)
 	if p.Device != "" {
 		insert(x.byDevice, p.Device, p.ID)
+		insert(x.byUser, p.User, p.ID)
 	}
 }
 
@@ -95,6 +96,7 @@ func (x *Index) dropProfile(id string) {
 	old := x.profiles[key]
 	remove(x.byClient, clientKey(old.ClientID), id)
 	remove(x.byDevice, old.Device, id)
+	remove(x.byUser, old.User, id)
 	delete(x.profiles, key)
 	delete(x.profIDs, id)
 }
@@ -147,6 +149,14 @@ func (x *Index) ProfilesOfDevice(id trust.DeviceID) []trust.MailProfile {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.profilesLocked(x.byDevice[id])
+}
+
+// ProfilesOfUser returns the mail profiles under a user's name that are a device's, sorted by id. The name is that of the profile: the owner's mail address,
+// where the user is the owner of the device.
+func (x *Index) ProfilesOfUser(name string) []trust.MailProfile {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.profilesLocked(x.byUser[name])
 }
 
 func (x *Index) profilesLocked(ids set[string]) []trust.MailProfile {

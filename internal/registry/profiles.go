@@ -87,10 +87,7 @@ func (r *Registry) ForgetProfile(ctx context.Context, p trust.Principal, id stri
 		if err != nil {
 			return err
 		}
-		t.Delete(tableProfiles, id)
-		t.Delete(tableProfileKeys, profileKey(old.Key()))
-		t.Touch(KindProfile, id)
-		return t.audit(AuditEntry{Action: ActProfileForget, Object: id, Before: snapshot(old)})
+		return t.dropProfile(old)
 	})
 	return err
 }

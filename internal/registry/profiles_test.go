@@ -149,3 +149,41 @@ func TestProfileList(t *testing.T) {
 		t.Errorf("%d pages", pages)
 	}
 }
+
+// Stale profiles go: 180 days after they were last seen, 30 where no certificate came with them, and never those that an administrator linked.
+func TestDeleteStaleProfiles(t *testing.T) {
+	w := newWorld(t)
+	d := w.device("alice@contoso.com")
+	at := w.now()
+	add := func(client string, serial trust.Serial) trust.MailProfile {
+		m := seen(client, "alice@contoso.com")
+		m.LastSeen, m.Serial, m.Device = at, serial, d.ID
+		m, _ = w.observe(m)
+		return m
+	}
+	proved, unproved, linked := add("proved", "0a"), add("unproved", ""), add("linked", "")
+	_, err := w.reg.LinkProfile(t.Context(), officer, linked.ID, d.ID)
+	w.must(err)
+	for _, c := range []struct {
+		pass time.Duration
+		gone string // of the profiles, the one that is deleted then
+	}{{30 * day, ""}, {1, unproved.ID}, {150*day - 1, ""}, {1, proved.ID}, {1000 * day, ""}} {
+		w.pass(c.pass)
+		n, err := w.reg.DeleteStaleProfiles(t.Context(), w.now())
+		w.must(err)
+		if (n == 1) != (c.gone != "") || n > 1 {
+			t.Errorf("after %s: %d deleted", w.now().Sub(at), n)
+		}
+		if c.gone != "" {
+			_, err := w.reg.Profile(t.Context(), c.gone)
+			w.want(err, trust.ErrNotFound)
+			if e := w.newest(registry.AuditFilter{Object: c.gone}); e.Action != registry.ActProfileForget {
+				t.Errorf("audit: %+v", e)
+			}
+		}
+	}
+	back := seen("proved", "alice@contoso.com")
+	if m, created := w.observe(back); !created || m.ID == proved.ID {
+		t.Errorf("a profile that was deleted comes back as %+v, %v", m, created)
+	}
+}

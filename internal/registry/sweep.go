@@ -47,10 +47,14 @@ func (r *Registry) sweep(ctx context.Context) error {
 	if err2 != nil {
 		err2 = fmt.Errorf("delete what is out of date: %w", err2)
 	}
-	if revoked > 0 || deleted > 0 {
-		r.log.InfoContext(ctx, "registry swept", "superseded_revoked", revoked, "expired_deleted", deleted)
+	profiles, err3 := r.DeleteStaleProfiles(ctx, now)
+	if err3 != nil {
+		err3 = fmt.Errorf("delete stale mail profiles: %w", err3)
 	}
-	return errors.Join(err, err2)
+	if revoked > 0 || deleted > 0 || profiles > 0 {
+		r.log.InfoContext(ctx, "registry swept", "superseded_revoked", revoked, "expired_deleted", deleted, "profiles_deleted", profiles)
+	}
+	return errors.Join(err, err2, err3)
 }
 
 // DeleteExpired deletes challenges that were spent or expired 30 days before now, and SCEP transactions after RetryWindow, and returns how many. The audit keeps
