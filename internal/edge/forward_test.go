@@ -114,14 +114,72 @@ func TestUpstreamFaults(t *testing.T) {
 			t.Errorf("the command was sent %d times", n)
 		}
 	}
-	w.answerWith(func(rw http.ResponseWriter, _ *http.Request) {
-		rw.Header().Set("Content-Length", "100")
-		_, _ = rw.Write([]byte("half"))
-		rw.(http.Flusher).Flush()
-		panic(http.ErrAbortHandler)
-	})
-	if _, err := w.try(t.Context(), phone, command("Sync", alice, aliceEAS)); err == nil {
-		t.Error("half an answer was taken for a whole one")
+	for _, length := range []string{"100", "1000000", ""} {
+		w.answerWith(func(rw http.ResponseWriter, _ *http.Request) {
+			if length != "" {
+				rw.Header().Set("Content-Length", length)
+			}
+			_, _ = rw.Write([]byte("half"))
+			rw.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		})
+		// What is short is read before it is passed on; of what is long, a part has gone out already.
+		got, err := w.try(t.Context(), phone, command("Sync", alice, aliceEAS))
+		if err == nil && (length != "100" || phoneSees(got) != later) {
+			t.Errorf("half an answer of length %q was taken for a whole one: %v", length, got)
+		}
+	}
+}
+
+// TestUpstreamAnswers: what upstreams do in HTTP/1.1 reaches the phone as one answer.
+func TestUpstreamAnswers(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer []string // parts, with a pause between them
+		sees   string
+		body   string
+	}{
+		"whole":             {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer"}, mail, "answer"},
+		"in pieces":         {[]string{"H", "TTP/1.1 200 OK\r\nContent-Le", "ngth: 6\r\n\r", "\nans", "wer"}, mail, "answer"},
+		"until the end":     {[]string{"HTTP/1.0 200 OK\r\n\r\nanswer"}, mail, "answer"},
+		"chunked":           {[]string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nans\r\n", "3\r\nwer\r\n0\r\n\r\n"}, mail, "answer"},
+		"interim":           {[]string{"HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer"}, mail, "answer"},
+		"too many interim":  {[]string{strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 9) + "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer"}, later, ""},
+		"another protocol":  {[]string{"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"}, later, ""},
+		"nothing":           {[]string{""}, later, ""},
+		"no HTTP":           {[]string{"220 smtp.contoso.com ESMTP\r\n"}, later, ""},
+		"endless head":      {[]string{"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: "+strings.Repeat("x", 1000)+"\r\n", 200)}, later, ""},
+		"more than it said": {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswerHTTP/1.1 200 OK\r\n\r\nevil"}, mail, "answer"},
+		"empty":             {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}, `http 200: ""`, ""},
+		"no content":        {[]string{"HTTP/1.1 204 No Content\r\n\r\n"}, `http 204: ""`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			must(t, err)
+			defer func() { _ = ln.Close() }()
+			go func() {
+				for conn, err := ln.Accept(); err == nil; conn, err = ln.Accept() {
+					go func() {
+						defer func() { _ = conn.Close() }()
+						asked := make([]byte, 64<<10)
+						n, _ := conn.Read(asked)
+						if head := string(asked[:n]); !strings.Contains(head, "\r\nContent-Length: 0\r\n") || strings.Contains(head, "Transfer-Encoding") || !strings.HasSuffix(head, "\r\n\r\n") {
+							t.Errorf("upstream got %q", head)
+						}
+						for _, part := range tt.answer {
+							_, _ = conn.Write([]byte(part))
+							time.Sleep(10 * time.Millisecond)
+						}
+					}()
+				}
+			}()
+			w := newWorld(t, options{upstream: "http://" + ln.Addr().String()})
+			_, c := w.managed(alice, "")
+			for _, h2 := range []bool{false, true} {
+				if got := w.do(w.phone(&c, h2), command("FolderSync", alice, aliceEAS)); phoneSees(got) != tt.sees || tt.body != got.body && tt.body != "" {
+					t.Errorf("h2 %v: %s, body %q", h2, phoneSees(got), got.body)
+				}
+			}
+		})
 	}
 }
 

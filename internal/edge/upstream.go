@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -30,29 +31,25 @@ type upstream struct {
 	base   *url.URL
 	routes *routes
 	pooled *http.Transport
-	single *http.Transport
-	http2  sync.Map // host:port of servers that have spoken HTTP/2; only servers that are allowed get so far
+	dialer *dialer
+	http2  sync.Map // host:port of servers that have last spoken HTTP/2; only servers that are allowed get so far
 }
 
 func newUpstream(base *url.URL, roots *x509.CertPool, routes *routes) *upstream {
-	transport := func() *http.Transport {
-		return &http.Transport{
-			Proxy:                  nil, // what the environment says of proxies is not for mail
-			DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(64)},
-			TLSHandshakeTimeout:    10 * time.Second,
-			ForceAttemptHTTP2:      true,
-			DisableCompression:     true,
-			MaxIdleConnsPerHost:    16,
-			IdleConnTimeout:        30 * time.Second,
-			ExpectContinueTimeout:  time.Second,
-			MaxResponseHeaderBytes: maxHeader,
-			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
-		}
-	}
-	u := &upstream{base: base, routes: routes, pooled: transport(), single: transport()}
-	u.single.DisableKeepAlives = true
-	return u
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(sessionsKept)}
+	return &upstream{base: base, routes: routes, dialer: newDialer(config), pooled: &http.Transport{
+		Proxy:                  nil, // what the environment says of proxies is not for mail
+		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext,
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    handshakeLimit,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    16,
+		IdleConnTimeout:        30 * time.Second,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: maxHeader,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+	}}
 }
 
 // request makes a request to the upstream without headers, and without a User-Agent of our own.
@@ -62,22 +59,24 @@ func (u *upstream) request(ctx context.Context, method, path, rawQuery string) *
 	return r.WithContext(ctx)
 }
 
-// send sends a command.
-func (u *upstream) send(r *http.Request) (*http.Response, error) {
-	if _, speaks := u.http2.Load(r.URL.Host); speaks {
-		return u.pooled.RoundTrip(r)
+// send sends a command; waits says that the answer may take an hour.
+func (u *upstream) send(r *http.Request, waits bool) (*http.Response, error) {
+	host := r.URL.Host
+	if _, speaks := u.http2.Load(host); !speaks {
+		resp, err := u.dialer.alone(r, waits)
+		if !errors.Is(err, errHTTP2) {
+			return resp, err
+		}
+		u.http2.Store(host, true) // and nothing was sent yet
 	}
-	resp, err := u.single.RoundTrip(r)
-	if err == nil && resp.ProtoMajor == 2 {
-		u.http2.Store(r.URL.Host, true)
+	resp, err := u.pooled.RoundTrip(r)
+	if err == nil && resp.ProtoMajor == 1 {
+		u.http2.Delete(host)
 	}
 	return resp, err
 }
 
-func (u *upstream) close() {
-	u.pooled.CloseIdleConnections()
-	u.single.CloseIdleConnections()
-}
+func (u *upstream) close() { u.pooled.CloseIdleConnections() }
 
 // timeoutFor returns how long a command may wait for the beginning of its answer. The query does not tell whether a Sync hangs, so each may.
 func timeoutFor(c eas.Command) time.Duration {
