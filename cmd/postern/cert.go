@@ -108,7 +108,7 @@ func (a *app) crlCommand() *cobra.Command {
 	}}
 	publish.Flags().StringVar(&in.Issuer, "issuer", "", "issuer; may be left out where there is only one")
 	publish.Flags().BoolVar(&in.Base, "base", true, "a complete CRL too; --base=false publishes a delta alone")
-	return group("crl", "Certificate revocation lists", show, publish, a.crlProbe())
+	return group("crl", "Certificate revocation lists", show, publish, a.crlProbe(), a.crlForecast())
 }
 
 func crlTable(w io.Writer, all []api.CRL) error {

@@ -30,8 +30,9 @@ type Config struct {
 
 	PolicySource string // where the policies come from, if not from what is activated through this API
 
-	Problems func() []string // what makes the process unhealthy
-	Warnings func() []string // what an operator should know though it is healthy
+	Problems func() []string                               // what makes the process unhealthy
+	Warnings func() []string                               // what an operator should know though it is healthy
+	Forecast func(context.Context) ([]api.Forecast, error) // of the CRLs that are signed here
 	Version  string
 	Now      func() time.Time
 	Log      *slog.Logger

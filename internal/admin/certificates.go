@@ -21,6 +21,7 @@ func (a *Admin) certificateRoutes(g *gin.RouterGroup) {
 	g.POST("/revocations", handle(a.revokeMany))
 	g.GET("/crls", handle(a.listCRLs))
 	g.POST("/crls/publish", handle(a.publish))
+	g.GET("/crls/forecast", handle(func(c *gin.Context, _ none) ([]api.Forecast, error) { return a.cfg.Forecast(c) }))
 }
 
 // certificate renders one certificate. Expired is said here, because it follows from the clock alone.

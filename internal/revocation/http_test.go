@@ -393,3 +393,26 @@ func FuzzOCSPPath(f *testing.F) {
 		}
 	})
 }
+
+// What the publisher forecasts is of what is published and revoked: the arithmetic has tests of its own.
+func TestPublisherForecasts(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for range 3 {
+		l.revoke(l.record(100 * 24 * time.Hour))
+	}
+	held := l.record(100 * 24 * time.Hour)
+	l.hold(held)
+	l.release(held)
+	l.start()
+	all, err := l.pub.Forecasts(t.Context())
+	l.must(err)
+	if len(all) != 1 {
+		t.Fatalf("%+v", all)
+	}
+	f := all[0]
+	if f.Issuer != "contoso" || f.CA != ca.IssuingCA || !f.InForce || f.Entries != 3 || f.Size != l.get("/contoso/issuing.crl").Body.Len() || f.PerDay != 3 || !f.LimitAt.IsZero() || f.Propose ||
+		f.Peak != 1000+102*3*49 {
+		t.Errorf("%+v", f)
+	}
+}

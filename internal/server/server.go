@@ -50,6 +50,7 @@ type Server struct {
 	issuers   []*ca.Issuer
 	rotations []*rotation
 	publisher *revocation.Publisher
+	forecasts forecasts
 }
 
 // Open opens the data directory, the keys and every listener that the configuration asks for. Whatever is wrong is found here, before anything is answered.
@@ -191,7 +192,7 @@ func (s *Server) openPublic(ctx context.Context) error {
 	if err := s.publisher.Prime(ctx); err != nil {
 		return fmt.Errorf("publish CRLs: %w", err)
 	}
-	s.followers = append(s.followers, part{"publisher", s.publisher.Run})
+	s.followers = append(s.followers, part{"publisher", s.publisher.Run}, part{"forecast", s.followForecast})
 	door, pages, err := s.enrolment()
 	if err != nil {
 		return err
@@ -231,7 +232,7 @@ func (s *Server) ownCertificates() []*x509.Certificate {
 }
 
 func (s *Server) openAdmin(context.Context) error {
-	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems, Warnings: s.warnings,
+	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems, Warnings: s.warnings, Forecast: s.forecast,
 		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log})
 	ln, err := s.listenSocket()
 	if err != nil {
@@ -269,7 +270,7 @@ func (s *Server) warnings() []string {
 			}
 		}
 	}
-	return out
+	return append(out, s.forecasts.warnings()...)
 }
 
 // problems is what makes this process unhealthy.
