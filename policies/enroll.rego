@@ -22,7 +22,7 @@ proved := "renewal" if renewal
 
 enrolment if {
 	input.kind == "enrol"
-	input.evidence in {"challenge", "validated"}
+	input.evidence in {"challenge", "validated", "ndes"}
 	entitled
 }
 
@@ -141,6 +141,16 @@ approval_missing if {
 
 pends contains "approval_required" if approval_missing
 
+# A challenge that was made for no device says only that some MDM has asked. A device that has a certificate is somebody's already.
+ndes_approval_missing if {
+	input.evidence == "ndes"
+	input.device.state != "pending"
+	not config.ndes_again
+	not input.approved
+}
+
+pends contains "ndes_approval_required" if ndes_approval_missing
+
 # What the team packages add, and what their exceptions lift. A quarantine of an enrolment is pend: an administrator decides, and what he has approved
 # pends no more.
 
@@ -152,6 +162,8 @@ objection if {
 }
 
 objection if approval_missing
+
+objection if ndes_approval_missing
 
 objection if {
 	some exception in data.postern.enroll.team[_].except
@@ -262,7 +274,7 @@ exempt if {
 	}
 }
 
-unproved contains "kind" if not [input.kind, input.evidence] in [["enrol", "challenge"], ["enrol", "validated"], ["renew", "renewal"]]
+unproved contains "kind" if not [input.kind, input.evidence] in [["enrol", "challenge"], ["enrol", "validated"], ["enrol", "ndes"], ["renew", "renewal"]]
 
 unproved contains "device" if not device_entitled
 

@@ -123,6 +123,32 @@ test_validated if {
 	d.rule == "enrolment"
 }
 
+test_ndes if {
+	d := decision with input as vary(samples.enrol, {"/evidence": "ndes"})
+	expect(d, "allow", set())
+	d.rule == "enrolment"
+}
+
+test_ndes_for_a_device_that_has_a_certificate if {
+	again := vary(samples.enrol, {"/evidence": "ndes", "/device/state": "active"})
+	d := decision with input as again
+	expect(d, "pend", {"ndes_approval_required"})
+	e := decision with input as vary(again, {"/approved": true})
+	expect(e, "allow", set())
+	f := decision with input as again with data.postern.config.enroll.ndes_again as true
+	expect(f, "allow", set())
+	g := decision with input as vary(again, {"/key/bits": 1024})
+	expect(g, "deny", {"weak_key", "ndes_approval_required"})
+}
+
+test_attested_key if {
+	every attested, action in {true: "allow", false: "deny"} {
+		d := decision with input as vary(samples.enrol, {"/key/attested": attested})
+			with data.postern.enroll.team.keys.deny as {"key_not_attested" | attested == false}
+		d.action == action
+	}
+}
+
 test_approval_required if {
 	d := decision with input as samples.enrol with data.postern.config.enroll.approval as true
 	expect(d, "pend", {"approval_required"})

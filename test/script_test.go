@@ -18,7 +18,7 @@ import (
 // TestScripts plays testdata/*.txtar over the real binary. Besides the commands of testscript there are:
 //
 //	need PROGRAM...             skip without these, or fail where POSTERN_REQUIRE_PEERS=1; [peer:PROGRAM] is the condition
-//	site [policy=DIR]           postern init in $WORK with ports of its own; sets $PUBLIC, $ADMIN, $SCEP, $ISSUER, $EAS, $PORT
+//	site [policy=DIR]           postern init in $WORK with ports of its own; sets $PUBLIC, $ADMIN, $SCEP, $ISSUER, $EAS, $PORT, and $SPARE, a free address
 //	serve, shutdown             postern serve, until it is ready; SIGTERM, and it must exit with 0
 //	exchange USER...            an Exchange on loopback with these mailboxes, password "secret"; before site, which then has it as upstream
 //	exchange online USER...     the same with the manners of Exchange Online
@@ -139,6 +139,7 @@ func makeSite(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Setenv("PUBLIC", s.public)
 	ts.Setenv("PORT", port)
+	ts.Setenv("SPARE", freeAddress())
 	ts.Setenv("ADMIN", s.admin)
 	ts.Setenv("SCEP", "http://"+s.public+"/scep/contoso")
 	ts.Setenv("EAS", "https://mail.contoso.com:"+port+lab.Path)

@@ -146,7 +146,7 @@ func TestExtraNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := got.Cert
-	if c.Subject.SerialNumber != r.Device.SerialNumber || SIDOf(c) != r.SID || !slices.Equal(c.EmailAddresses, []string{"alice@contoso.com", "al@contoso.com"}) ||
+	if c.Subject.SerialNumber != r.Device.SerialNumber || SIDOf(c.URIs) != r.SID || !slices.Equal(c.EmailAddresses, []string{"alice@contoso.com", "al@contoso.com"}) ||
 		c.URIs[0].String() != "urn:postern:device:dev-1" || c.URIs[1].String() != "tag:microsoft.com,2022-09-14:sid:S-1-5-21-1-2-3-4294967295" {
 		t.Errorf("subject %v, SAN %v %v", c.Subject, c.EmailAddresses, c.URIs)
 	}
@@ -173,7 +173,7 @@ func TestExtraNames(t *testing.T) {
 		}
 	}
 	r.Device.SerialNumber, r.Owner.Proxies, r.SID = "", nil, ""
-	if got, err = i.Issue(t.Context(), r); err != nil || got.Cert.Subject.SerialNumber != "" || len(got.Cert.URIs) != 1 || SIDOf(got.Cert) != "" {
+	if got, err = i.Issue(t.Context(), r); err != nil || got.Cert.Subject.SerialNumber != "" || len(got.Cert.URIs) != 1 || SIDOf(got.Cert.URIs) != "" {
 		t.Errorf("nothing known: %v", err)
 	}
 }

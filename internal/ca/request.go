@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -173,10 +174,10 @@ func validSID(s string) bool {
 	return true
 }
 
-// SIDOf returns the security identifier in a certificate, as Request.SID takes it, so that a renewal keeps it; empty if there is not exactly one.
-func SIDOf(c *x509.Certificate) string {
+// SIDOf returns the security identifier among the URIs of a certificate or a request, as Request.SID takes it; empty if there is not exactly one.
+func SIDOf(uris []*url.URL) string {
 	sid := ""
-	for _, u := range c.URIs {
+	for _, u := range uris {
 		s, ok := strings.CutPrefix(u.String(), sidURI)
 		switch {
 		case !ok:

@@ -15,17 +15,6 @@ import (
 	"postern/internal/trust"
 )
 
-// Unbound asks for a challenge that is not made for one device. It may authorise one enrolment of a device of the issuer that is pending, that the CSR
-// names (by serial number, UDID or id), and whose owner's address is one that the CSR asks for; nothing else.
-type Unbound struct {
-	Issuer string
-	By     trust.Principal // the MDM that asked
-	TTL    time.Duration
-}
-
-// UnboundFunc makes an unbound challenge and returns its secret. It must be stored hashed, be spent once and expire.
-type UnboundFunc func(ctx context.Context, u Unbound) (secret string, err error)
-
 // login is a user name and a password of HTTP Basic authentication.
 type login struct {
 	name     string
@@ -48,7 +37,7 @@ type requester struct {
 	registry  *registry.Registry
 	principal trust.Principal
 	ttl       time.Duration
-	unbound   UnboundFunc // nil: not allowed
+	unbound   int // challenges for no device that may be open at once; 0: none are made
 	log       *slog.Logger
 }
 
@@ -63,6 +52,12 @@ func (q *requester) check(logins []login) error {
 	}
 	if q.ttl < time.Second || q.ttl > registry.MaxChallengeTTL {
 		problems = append(problems, fmt.Errorf("challenge lifetime %s: use 1s to %s", q.ttl, registry.MaxChallengeTTL))
+	}
+	if q.unbound < 0 || q.unbound > registry.MaxUnboundOpen {
+		problems = append(problems, fmt.Errorf("%d challenges that name no device at once: use 0 to %d", q.unbound, registry.MaxUnboundOpen))
+	}
+	if q.unbound > 0 && q.ttl > registry.MaxUnboundTTL {
+		problems = append(problems, fmt.Errorf("lifetime %s of a challenge that names no device: use at most %s", q.ttl, registry.MaxUnboundTTL))
 	}
 	if len(logins) == 0 {
 		problems = append(problems, errors.New("a user is required"))
@@ -81,7 +76,7 @@ func (q *requester) check(logins []login) error {
 var (
 	errNoDevice      = fmt.Errorf("the request names no device of this issuer: add the device first, and name it by serial number, UDID or id: %w", trust.ErrInvalid)
 	errTwoDevices    = fmt.Errorf("the request names two devices: %w", trust.ErrInvalid)
-	errUnboundDenied = fmt.Errorf("the request names no device, and challenges for any pending device are not allowed here: %w", trust.ErrForbidden)
+	errUnboundDenied = fmt.Errorf("the request names no device, and challenges that are made for none are not allowed here: %w", trust.ErrForbidden)
 )
 
 // device returns the one device of the issuer that the names mean. Names that mean nothing are passed over: an MDM has ids of its own.
@@ -126,15 +121,12 @@ func (q *requester) challenge(ctx context.Context, names []string, unbound bool)
 		}
 		return secret, err
 	}
-	if !unbound || q.unbound == nil {
+	if !unbound || q.unbound == 0 {
 		return "", errUnboundDenied
 	}
-	secret, err := q.unbound(ctx, Unbound{Issuer: q.issuer, By: q.principal, TTL: q.ttl})
-	if err == nil && secret == "" {
-		err = errors.New("make unbound challenge: no secret came back")
-	}
+	secret, c, err := q.registry.CreateUnbound(ctx, q.principal, registry.Unbound{Issuer: q.issuer, TTL: q.ttl, Open: q.unbound})
 	if err == nil {
-		q.log.InfoContext(ctx, "unbound challenge made for an MDM", "source", q.source, "issuer", q.issuer)
+		q.log.InfoContext(ctx, "challenge made for an MDM, and for no device", "source", q.source, "issuer", q.issuer, "challenge", c.ID)
 	}
 	return secret, err
 }
@@ -146,6 +138,8 @@ func (q *requester) problem(r *http.Request, err error) (int, string) {
 	switch {
 	case errors.Is(err, errNoDevice), errors.Is(err, errTwoDevices), errors.Is(err, errUnboundDenied):
 		return http.StatusForbidden, err.Error()
+	case errors.Is(err, registry.ErrUnboundFull):
+		return http.StatusForbidden, "as many challenges are open as may be: use them, or wait until they expire"
 	case errors.Is(err, trust.ErrConflict):
 		return http.StatusForbidden, "the device is retired or blocked"
 	case errors.Is(err, trust.ErrForbidden):

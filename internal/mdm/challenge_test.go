@@ -1,10 +1,8 @@
 package mdm
 
 import (
-	"context"
 	"crypto/sha1" //nolint:gosec // the page's thumbprint
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -12,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf16"
 
 	"postern/internal/registry"
@@ -34,11 +33,11 @@ func (w *world) jamf(change func(*JamfConfig)) *Jamf {
 	return j
 }
 
-func (w *world) ndes(unbound UnboundFunc, change func(*NDESConfig)) *NDES {
+func (w *world) ndes(unbound int, change func(*NDESConfig)) *NDES {
 	w.Helper()
 	ca, err := x509.ParseCertificate(sign(w.T, big.NewInt(1), "Contoso Issuing CA", w.now()))
 	w.must(err)
-	cfg := NDESConfig{Issuer: "contoso", Users: []NDESUser{{`CONTOSO\mdm`, NewSecret(password), false}, {`mdm@contoso.com`, NewSecret(password + "2"), true}}, CA: ca,
+	cfg := NDESConfig{Issuer: "contoso", Users: []NDESUser{{`CONTOSO\mdm`, NewSecret(password), false}, {`mdm@contoso.com`, NewSecret(password + "2"), unbound > 0}}, CA: func() *x509.Certificate { return ca },
 		Registry: w.reg, Principal: principal("ndes"), Unbound: unbound, Log: w.log}
 	if change != nil {
 		change(&cfg)
@@ -177,7 +176,7 @@ var (
 func TestNDES(t *testing.T) {
 	w := newWorld(t)
 	d := w.device("contoso", "C39XYZ", deviceID)
-	n := w.ndes(func(context.Context, Unbound) (string, error) { return "", errors.New("not asked for") }, nil)
+	n := w.ndes(0, nil)
 	for _, query := range []string{"?serial=C39XYZ", "?udid=" + deviceID, "?device=" + string(d.ID), "?serial=C39XYZ&udid=" + deviceID} {
 		for _, method := range []string{"GET", "POST"} {
 			rec := ask(n, method, NDESPath+query, `CONTOSO\mdm`, password, "operation=x")
@@ -223,7 +222,7 @@ func TestNDESThumbprint(t *testing.T) {
 	w := newWorld(t)
 	w.device("contoso", "C39XYZ", "")
 	var raw []byte
-	n := w.ndes(func(context.Context, Unbound) (string, error) { return "", nil }, func(cfg *NDESConfig) { raw = cfg.CA.Raw })
+	n := w.ndes(0, func(cfg *NDESConfig) { raw = cfg.CA().Raw })
 	page := text(t, ask(n, "GET", NDESPath+"?serial=C39XYZ", `CONTOSO\mdm`, password, ""))
 	got := strings.ReplaceAll(thumbprint.FindStringSubmatch(page)[1], " ", "")
 	if want := fmt.Sprintf("%X", sha1.Sum(raw)); got != want { //nolint:gosec // as above
@@ -231,46 +230,61 @@ func TestNDESThumbprint(t *testing.T) {
 	}
 }
 
-// Who may have unbound challenges gets them, once each, and a failure to make one is a fault.
+// Who may have challenges for no device gets them, once each, and not more at once than the limit.
 func TestUnbound(t *testing.T) {
 	w := newWorld(t)
-	made := 0
-	var fail error
-	unbound := func(_ context.Context, u Unbound) (string, error) {
-		if u.Issuer != "contoso" || u.By.Name != "ndes" && u.By.Name != "jamf" || u.TTL != registry.DefaultChallengeTTL {
-			t.Errorf("asked for %+v", u)
+	ndes, jamf := principal("ndes"), principal("jamf")
+	ndes.Kind, ndes.Role, jamf.Kind, jamf.Role = "mdm", "", "mdm", ""
+	n, j := w.ndes(3, func(cfg *NDESConfig) { cfg.Principal = ndes }), w.jamf(func(cfg *JamfConfig) { cfg.Unbound, cfg.Principal = 3, jamf })
+	seen := map[string]bool{}
+	made := func(secret string) {
+		t.Helper()
+		c, _, _, err := w.reg.Challenge(t.Context(), "contoso", secret)
+		if w.must(err); !c.Unbound || c.Expires.Sub(c.Created) != registry.DefaultChallengeTTL || seen[secret] {
+			t.Errorf("%+v", c)
 		}
-		made++
-		return fmt.Sprintf("DEADBEEFCAFE%04X", made), fail
+		seen[secret] = true
 	}
-	n, j := w.ndes(unbound, nil), w.jamf(func(cfg *JamfConfig) { cfg.Unbound = unbound })
-	for want := 1; want < 3; want++ {
-		page := text(t, ask(n, "GET", NDESPath, `mdm@contoso.com`, password+"2", ""))
-		if m := password1.FindStringSubmatch(page); m == nil || m[1] != fmt.Sprintf("DEADBEEFCAFE%04X", want) {
-			t.Errorf("page %s", page)
-		}
+	for range 2 {
+		made(password1.FindStringSubmatch(text(t, ask(n, "GET", NDESPath, `mdm@contoso.com`, password+"2", "")))[1])
 	}
-	if rec := ask(j, "POST", "/", "jamf", password, hook(``)); rec.Code != http.StatusOK || rec.Body.String() != "DEADBEEFCAFE0003" {
+	rec := ask(j, "POST", "/", "jamf", password, hook(``))
+	if rec.Code != http.StatusOK {
+		t.Fatalf("%d %s", rec.Code, rec.Body)
+	}
+	made(rec.Body.String())
+	// A device that is named but not known gets none, and a user who may not have them neither.
+	if rec := ask(j, "POST", "/", "jamf", password, hook(`,"device":{"serialNumber":"nobody"}`)); rec.Code != http.StatusForbidden {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
-	// A device that is named but not known gets none.
-	if rec := ask(j, "POST", "/", "jamf", password, hook(`,"device":{"serialNumber":"nobody"}`)); rec.Code != http.StatusForbidden || made != 3 {
+	if rec := ask(n, "GET", NDESPath, `CONTOSO\mdm`, password, ""); !strings.Contains(text(t, rec), "You do not have sufficient permission") {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
-	fail = errors.New("disk")
-	if rec := ask(n, "GET", NDESPath, `mdm@contoso.com`, password+"2", ""); rec.Code != http.StatusServiceUnavailable || strings.Contains(rec.Body.String(), "DEADBEEF") {
+	rec = ask(n, "GET", NDESPath, `mdm@contoso.com`, password+"2", "")
+	if page := text(t, rec); rec.Code != http.StatusForbidden || !strings.Contains(page, "The password cache is full.") || password1.MatchString(page) {
+		t.Errorf("full: %d %s", rec.Code, page)
+	}
+	if rec := ask(j, "POST", "/", "jamf", password, hook(``)); rec.Code != http.StatusForbidden || secret.MatchString(rec.Body.String()) {
+		t.Errorf("full: %d %s", rec.Code, rec.Body)
+	}
+	w.pass(time.Hour)
+	made(password1.FindStringSubmatch(text(t, ask(n, "GET", NDESPath, `mdm@contoso.com`, password+"2", "")))[1])
+	w.must(w.reg.Store().Close())
+	if rec := ask(n, "GET", NDESPath, `mdm@contoso.com`, password+"2", ""); rec.Code != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
 }
 
 func TestPageConfiguration(t *testing.T) {
 	w := newWorld(t)
-	ca := &x509.Certificate{Raw: []byte{1}}
+	ca := func() *x509.Certificate { return &x509.Certificate{Raw: []byte{1}} }
 	for name, spoil := range map[string]func(*NDESConfig){
 		"issuer": func(c *NDESConfig) { c.Issuer = "" }, "no user": func(c *NDESConfig) { c.Users = nil }, "no CA": func(c *NDESConfig) { c.CA = nil },
 		"short password": func(c *NDESConfig) { c.Users[0].Password = NewSecret("1234567") }, "no password": func(c *NDESConfig) { c.Users[0].Password = Secret{} },
 		"same user": func(c *NDESConfig) { c.Users = append(c.Users, c.Users[0]) }, "lifetime": func(c *NDESConfig) { c.TTL = 31 * 24 * 3600e9 },
-		"unbound by nobody": func(c *NDESConfig) { c.Users[0].Unbound = true }, "name": func(c *NDESConfig) { c.Name = "a/b" },
+		"unbound without a limit": func(c *NDESConfig) { c.Users[0].Unbound = true }, "a limit for nobody": func(c *NDESConfig) { c.Unbound = 5 },
+		"too many": func(c *NDESConfig) { c.Users[0].Unbound, c.Unbound = true, registry.MaxUnboundOpen+1 },
+		"too long": func(c *NDESConfig) { c.Users[0].Unbound, c.Unbound, c.TTL = true, 5, registry.MaxUnboundTTL+1 }, "name": func(c *NDESConfig) { c.Name = "a/b" },
 	} {
 		cfg := NDESConfig{Issuer: "contoso", Users: []NDESUser{{"a", NewSecret(password), false}}, CA: ca, Registry: w.reg, Log: w.log}
 		if _, err := NewNDES(cfg); err != nil {

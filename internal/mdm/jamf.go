@@ -24,7 +24,7 @@ type JamfConfig struct {
 	Registry  *registry.Registry
 	Principal trust.Principal // who makes challenges; default: Kind "mdm", Name as above
 	TTL       time.Duration   // of a challenge; default registry.DefaultChallengeTTL
-	Unbound   UnboundFunc     // for webhooks that name no device; nil: they are refused
+	Unbound   int             // challenges that may be open at once for webhooks that name no device; 0: these are refused
 	Log       *slog.Logger
 }
 

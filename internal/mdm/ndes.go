@@ -24,7 +24,7 @@ const NDESPath = "/certsrv/mscep_admin/"
 type NDESUser struct {
 	Name     string
 	Password Secret // 8 characters or more
-	// Unbound allows challenges for any pending device: MDMs made for NDES cannot say for which device they ask.
+	// Unbound allows challenges that are made for no device: MDMs made for NDES cannot say for which they ask. See registry.CreateUnbound.
 	Unbound bool
 }
 
@@ -33,11 +33,11 @@ type NDESConfig struct {
 	Name      string // of this source; default "ndes"
 	Issuer    string // whose devices may enrol. Required
 	Users     []NDESUser
-	CA        *x509.Certificate // whose thumbprint the page shows: the issuing CA. Required
+	CA        func() *x509.Certificate // whose thumbprint the page shows: the issuing CA in force. Required
 	Registry  *registry.Registry
 	Principal trust.Principal // who makes challenges; default: Kind "mdm", Name as above
 	TTL       time.Duration   // of a challenge; default registry.DefaultChallengeTTL, as with NDES
-	Unbound   UnboundFunc     // required if a user may have unbound challenges
+	Unbound   int             // challenges for no device that may be open at once; required if a user may have them
 	Log       *slog.Logger
 }
 
@@ -48,8 +48,8 @@ type NDESConfig struct {
 // names its device in the query, as device=, serial= or udid=; one that does not is answered for users that may have unbound challenges.
 type NDES struct {
 	requester
-	users      []NDESUser
-	thumbprint string
+	users []NDESUser
+	ca    func() *x509.Certificate
 }
 
 // NewNDES checks the configuration.
@@ -63,7 +63,7 @@ func NewNDES(cfg NDESConfig) (*NDES, error) {
 	if cfg.Principal == (trust.Principal{}) {
 		cfg.Principal = trust.Principal{Kind: "mdm", Name: cfg.Name}
 	}
-	n := &NDES{requester{cfg.Name, cfg.Issuer, cfg.Registry, cfg.Principal, cfg.TTL, cfg.Unbound, cfg.Log}, cfg.Users, ""}
+	n := &NDES{requester{cfg.Name, cfg.Issuer, cfg.Registry, cfg.Principal, cfg.TTL, cfg.Unbound, cfg.Log}, cfg.Users, cfg.CA}
 	logins, unbound := []login{}, false
 	for _, u := range cfg.Users {
 		logins, unbound = append(logins, login{u.Name, u.Password}), unbound || u.Unbound
@@ -72,19 +72,23 @@ func NewNDES(cfg NDESConfig) (*NDES, error) {
 	if cfg.CA == nil {
 		err = errors.Join(err, errors.New("a CA certificate is required"))
 	}
-	if unbound && cfg.Unbound == nil {
-		err = errors.Join(err, errors.New("a user may have unbound challenges, but nothing makes them"))
+	if unbound != (cfg.Unbound > 0) {
+		err = errors.Join(err, errors.New("challenges for no device need a user who may have them, and a limit"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ndes: %w", err)
 	}
-	sum := sha1.Sum(cfg.CA.Raw) //nolint:gosec // as above
+	return n, nil
+}
+
+// thumbprint is the CA's SHA-1 in groups of eight digits.
+func (n *NDES) thumbprint() string {
+	sum := sha1.Sum(n.ca().Raw) //nolint:gosec // as above
 	var groups []string
 	for i := 0; i < len(sum); i += 4 {
 		groups = append(groups, fmt.Sprintf("%08X", binary.BigEndian.Uint32(sum[i:])))
 	}
-	n.thumbprint = strings.Join(groups, " ")
-	return n, nil
+	return strings.Join(groups, " ")
 }
 
 // ServeHTTP answers GET, and POST as some scripts do; a body is not read.
@@ -116,11 +120,15 @@ func (n *NDES) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		// The first sentence is the one by which MDMs tell this case from others.
-		page(w, status, "<P> You do not have sufficient permission to enroll with SCEP. <P> "+html.EscapeString(text)+". </P>")
+		first := "You do not have sufficient permission to enroll with SCEP."
+		if errors.Is(err, registry.ErrUnboundFull) {
+			first = "The password cache is full."
+		}
+		page(w, status, "<P> "+first+" <P> "+html.EscapeString(text)+". </P>")
 		return
 	}
 	page(w, http.StatusOK, "<P> To complete certificate enrollment for your network device you will need the following information: "+
-		"<P> The thumbprint (hash value) for the CA certificate is: <B> "+n.thumbprint+" </B> "+
+		"<P> The thumbprint (hash value) for the CA certificate is: <B> "+n.thumbprint()+" </B> "+
 		"<P> The enrollment challenge password is: <B> "+html.EscapeString(secret)+" </B> "+
 		fmt.Sprintf("<P> This password can be used only once and will expire within %d minutes. ", max(1, int(n.ttl/time.Minute)))+
 		"<P> Each enrollment requires a new challenge password. You can refresh this web page to obtain a new challenge password. </P>")

@@ -45,8 +45,8 @@ type WebhookConfig struct {
 // Webhook asks a service over HTTP, with signed requests, whether an enrolment is genuine and whose it is.
 //
 // It posts {"event":"validate","issuer","transaction_id","csr","challenge","remote"}, the CSR as base64 of its DER, and expects status 2xx with
-// {"allow":true,"owner":"alice@example.com","serial_number","udid","upn","eas_device_id","model","os"} or {"allow":false,"reason":"..."}. Names that are
-// not known are passed over; allow must be there, and for true the owner and one of serial_number and udid. Any other answer is a fault. With Notify it
+// {"allow":true,"owner":"alice@example.com","serial_number","udid","upn","eas_device_id","model","os","key_attested"} or {"allow":false,"reason":"..."}. Names
+// that are not known are passed over; key_attested says that the service has proof of a key that no copy can be made of; allow must be there, and for true the owner and one of serial_number and udid. Any other answer is a fault. With Notify it
 // posts the event "issued" with "certificate" (base64 of its DER), or "refused" with "code" and "text"; status 2xx is all it wants then.
 type Webhook struct {
 	cfg    WebhookConfig
@@ -145,6 +145,11 @@ func (h *Webhook) applicant(answer []byte) (trust.Applicant, error) {
 			return trust.Applicant{}, err
 		}
 		*f.dst = s
+	}
+	if !o.null("key_attested") {
+		if a.KeyAttested, err = o.flag("key_attested"); err != nil {
+			return trust.Applicant{}, err
+		}
 	}
 	if a.Mail, _, err = trust.Mail(a.Mail); err != nil {
 		return trust.Applicant{}, fmt.Errorf("owner: %w", err)

@@ -134,7 +134,7 @@ type EnrollInput struct {
 	Now       int64          `json:"now"`
 	Kind      string         `json:"kind"` // enrol or renew
 	Issuer    string         `json:"issuer"`
-	Evidence  string         `json:"evidence"` // challenge, validated (by an MDM or a webhook) or renewal
+	Evidence  string         `json:"evidence"` // challenge, ndes (a challenge that was made for no device), validated (by an MDM or a webhook) or renewal
 	Approved  bool           `json:"approved"` // an administrator approved this very request
 	Key       KeyFacts       `json:"key"`
 	Requested RequestedFacts `json:"requested"`
@@ -150,6 +150,7 @@ type EnrollInput struct {
 type KeyFacts struct {
 	Algorithm string `json:"algorithm"` // rsa, ecdsa
 	Bits      int    `json:"bits"`
+	Attested  bool   `json:"attested"` // a validator has proof that hardware holds the key and does not let it out; false unless one says so
 }
 
 // RequestedFacts are the names in the CSR. They are never certified; naming another user is a reason to refuse.

@@ -126,7 +126,7 @@ func (in *EnrollInput) value() *ast.Term {
 	r := &in.Renews
 	return object(
 		number("now", in.Now), text("kind", in.Kind), text("issuer", in.Issuer), text("evidence", in.Evidence), boolean("approved", in.Approved),
-		pair{keys["key"], object(text("algorithm", in.Key.Algorithm), number("bits", int64(in.Key.Bits)))},
+		pair{keys["key"], object(text("algorithm", in.Key.Algorithm), number("bits", int64(in.Key.Bits)), boolean("attested", in.Key.Attested))},
 		pair{keys["requested"], object(array("mails", in.Requested.Mails))},
 		pair{keys["device"], in.Device.value()}, pair{keys["owner"], in.Owner.value()}, text("domain", in.Domain), array("domains", in.Domains),
 		pair{keys["renews"], object(text("serial", r.Serial), text("status", r.Status), number("not_before", r.NotBefore), number("not_after", r.NotAfter),

@@ -41,6 +41,7 @@ type Challenge struct {
 	SpentAt time.Time       `json:"spent_at"`
 	Made    Revision        `json:"made"`              // a later reassignment of the device voids it
 	Pending string          `json:"pending,omitempty"` // the pending request that it is reserved for, as long as that one is open
+	Unbound bool            `json:"unbound,omitempty"` // made for no device; Device and Owner are those for whom it was used, empty before
 }
 
 // CreateChallenge makes a one-time challenge for a device and returns its secret, which is not stored. ttl 0 means DefaultChallengeTTL.
@@ -108,7 +109,7 @@ func hashSecret(secret string) string {
 }
 
 // Challenge looks a secret up at an issuer, without spending it. The error says why it does not authorise; the device is returned also then, where
-// the challenge is known, so that the refusal can be recorded with it.
+// the challenge is known, so that the refusal can be recorded with it. An unbound challenge that was not used yet has neither device nor owner.
 func (r *Registry) Challenge(ctx context.Context, issuer, secret string) (c Challenge, d trust.Device, o trust.Owner, err error) {
 	err = r.view(ctx, func(rd Reader) error {
 		var err error
@@ -120,6 +121,9 @@ func (r *Registry) Challenge(ctx context.Context, issuer, secret string) (c Chal
 		if c.Issuer != issuer {
 			c = Challenge{}
 			return ErrChallengeUnknown
+		}
+		if c.Unbound && c.Device == "" {
+			return usable(rd, c, trust.Device{}, r.now())
 		}
 		if d, err = deviceOf(rd, c.Device); err != nil {
 			return err
@@ -140,7 +144,7 @@ func usable(rd Reader, c Challenge, d trust.Device, now time.Time) error {
 		return ErrChallengeSpent
 	case !now.Before(c.Expires):
 		return ErrChallengeExpired
-	case d.Owner != c.Owner || string(reassigned) > seqKey(uint64(c.Made)) || d.State == trust.Retired || d.State == trust.Blocked:
+	case c.Owner != "" && d.Owner != c.Owner || string(reassigned) > seqKey(uint64(c.Made)) || d.State == trust.Retired || d.State == trust.Blocked:
 		return ErrChallengeVoid
 	case c.Pending != "":
 		return reserved(rd, c.Pending, now)

@@ -38,17 +38,13 @@ func (r *Registry) CommitValidated(ctx context.Context, by trust.Principal, e En
 		if c.Evidence.Kind != "validated" || c.Evidence.Validator == "" {
 			return fmt.Errorf("enrolment without a validator: %w", trust.ErrForbidden)
 		}
-		earlier, err := issued(t, e.Transaction, t.now)
-		if err == nil {
-			c = earlier
-			return nil
-		}
-		if !errors.Is(err, trust.ErrNotFound) {
-			return err
-		}
-		d, err := t.enrolable(c)
+		d, earlier, err := t.begin(e)
 		if err != nil {
 			return err
+		}
+		if earlier != nil {
+			c = *earlier
+			return nil
 		}
 		if err := t.owe(owed, c, e.Transaction.key(), ""); err != nil {
 			return err

@@ -81,17 +81,13 @@ func (r *Registry) CommitEnrolment(ctx context.Context, p trust.Principal, e Enr
 	c, copied := e.Certificate, false // copied: the transaction is a quarantine
 	_, err := r.update(ctx, p, action, string(c.Device), func(t *txn) error {
 		c, copied = e.Certificate, false
-		earlier, err := issued(t, e.Transaction, t.now)
-		if err == nil {
-			c = earlier
-			return nil
-		}
-		if !errors.Is(err, trust.ErrNotFound) {
-			return err
-		}
-		d, err := t.enrolable(c)
+		d, earlier, err := t.begin(e)
 		if err != nil {
 			return err
+		}
+		if earlier != nil {
+			c = *earlier
+			return nil
 		}
 		if action == ActEnrol {
 			if err := t.spend(e.Challenge, c, d); err != nil {
@@ -118,6 +114,19 @@ func (r *Registry) CommitEnrolment(ctx context.Context, p trust.Principal, e Enr
 		return trust.Certificate{}, fmt.Errorf("%s %s: %w", action, c.Device, ErrKeyCopied)
 	}
 	return c, nil
+}
+
+// begin returns the device of an enrolment, if it may get the certificate; or the certificate that the same request was given meanwhile.
+func (t *txn) begin(e Enrolment) (d trust.Device, earlier *trust.Certificate, err error) {
+	c, err := issued(t, e.Transaction, t.now)
+	if err == nil {
+		return d, &c, nil
+	}
+	if !errors.Is(err, trust.ErrNotFound) {
+		return d, nil, err
+	}
+	d, err = t.enrolable(e.Certificate)
+	return d, nil, err
 }
 
 // enrolable returns the device of c if it may get a certificate for the owner in c.
@@ -147,13 +156,15 @@ func (t *txn) spend(secret string, c trust.Certificate, d trust.Device) error {
 	} else if err != nil {
 		return err
 	}
-	if ch.Device != c.Device || ch.Issuer != c.Issuer {
+	if !ch.fits(c.Issuer, c.Device, c.Evidence.Kind) {
 		return ErrChallengeUnknown
 	}
 	if err := usable(t, ch, d, t.now); err != nil {
 		return err
 	}
+	ch.bind(d)
 	ch.Spent, ch.SpentAt = c.Serial, t.now.UTC()
+	t.Delete(tableMeta, unboundKey(c.Issuer, hash))
 	return put(t, tableChallenges, hash, ch)
 }
 

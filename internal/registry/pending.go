@@ -142,7 +142,7 @@ func (r *Registry) Pend(ctx context.Context, by trust.Principal, p Pending, x Tr
 			if err != nil && !errors.Is(err, trust.ErrNotFound) {
 				return err
 			}
-			if err == nil && was.Open() && was.Evidence.Kind == "challenge" && was.Challenge == out.Challenge {
+			if err == nil && was.Open() && spends(was.Evidence.Kind) && was.Challenge == out.Challenge {
 				return ErrChallengePending
 			}
 			if err == nil {
@@ -185,11 +185,11 @@ func (t *txn) roomForPending(d trust.DeviceID) error {
 // reserve checks that the device may get a certificate, and keeps the challenge for the request.
 func (t *txn) reserve(p Pending) error {
 	d, err := t.enrolable(trust.Certificate{Device: p.Device, Issuer: p.Issuer, Owner: p.Owner})
-	if err != nil || p.Evidence.Kind != "challenge" {
+	if err != nil || !spends(p.Evidence.Kind) {
 		return err
 	}
 	ch, err := get[Challenge](t, tableChallenges, p.Challenge)
-	if errors.Is(err, trust.ErrNotFound) || err == nil && (ch.Device != p.Device || ch.Issuer != p.Issuer) {
+	if errors.Is(err, trust.ErrNotFound) || err == nil && !ch.fits(p.Issuer, p.Device, p.Evidence.Kind) {
 		return ErrChallengeUnknown
 	}
 	if err != nil {
@@ -198,6 +198,7 @@ func (t *txn) reserve(p Pending) error {
 	if err := usable(t, ch, d, t.now); err != nil {
 		return err
 	}
+	ch.bind(d)
 	ch.Pending = p.ID
 	return put(t, tableChallenges, p.Challenge, ch)
 }
@@ -303,7 +304,7 @@ func (r *Registry) settlePending(ctx context.Context, by trust.Principal, action
 		}
 		before := snapshot(p.brief())
 		p.State, p.Decided, p.By, p.Comment = to, t.now.UTC(), &by, comment
-		if to == PendingRejected && p.Evidence.Kind == "challenge" {
+		if to == PendingRejected && spends(p.Evidence.Kind) {
 			if err := t.voidChallenge(p.Challenge); err != nil {
 				return err
 			}

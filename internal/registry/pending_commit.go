@@ -74,14 +74,14 @@ func (t *txn) issuePending(p Pending, c trust.Certificate, d trust.Device, actio
 // authorizePending checks what authorised the request, and uses it up.
 func (t *txn) authorizePending(p Pending, c trust.Certificate, d trust.Device) error {
 	switch p.Evidence.Kind {
-	case "challenge":
+	case EvidenceChallenge, EvidenceNDES:
 		ch, err := get[Challenge](t, tableChallenges, p.Challenge)
 		if errors.Is(err, trust.ErrNotFound) {
 			return ErrChallengeUnknown
 		} else if err != nil {
 			return err
 		}
-		if ch.Pending != p.ID || ch.Device != c.Device || ch.Issuer != c.Issuer {
+		if ch.Pending != p.ID || ch.Device != c.Device || !ch.fits(c.Issuer, c.Device, p.Evidence.Kind) {
 			return ErrChallengeUnknown
 		}
 		// Reserved before it expired.
@@ -91,6 +91,7 @@ func (t *txn) authorizePending(p Pending, c trust.Certificate, d trust.Device) e
 			return err
 		}
 		ch.Spent, ch.SpentAt = c.Serial, t.now.UTC()
+		t.Delete(tableMeta, unboundKey(c.Issuer, p.Challenge))
 		return put(t, tableChallenges, p.Challenge, ch)
 	case "validated":
 		return nil // the validator was asked when the request came, and is told of the certificate

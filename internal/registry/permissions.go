@@ -19,6 +19,7 @@ const (
 	ActOwnerSuspend    = "owner.suspend"
 	ActOwnerReinstate  = "owner.reinstate"
 	ActChallenge       = "challenge.create"
+	ActUnbound         = "challenge.unbound"
 	ActEnrol           = "certificate.enrol"
 	ActRenew           = "certificate.renew"
 	ActPend            = "certificate.pend"
@@ -49,7 +50,7 @@ func rights(p trust.Principal) []string {
 	case "scep":
 		return []string{ActEnrol, ActRenew, ActPend, ActConfirm, ActWithdraw}
 	case "mdm":
-		return []string{ActDeviceReport, ActChallenge, ActRevoke}
+		return []string{ActDeviceReport, ActChallenge, ActUnbound, ActRevoke}
 	case "edge":
 		return []string{ActProfileObserve, ActUsed}
 	case "publisher":
@@ -74,7 +75,7 @@ func rights(p trust.Principal) []string {
 func permitted(p trust.Principal, action string) bool {
 	if p.Role == trust.Root {
 		switch action {
-		case ActEnrol, ActRenew, ActPend, ActConfirm, ActWithdraw, ActDeviceReport, ActCRLCommit, ActProfileObserve, ActUsed, ActSweep:
+		case ActUnbound, ActEnrol, ActRenew, ActPend, ActConfirm, ActWithdraw, ActDeviceReport, ActCRLCommit, ActProfileObserve, ActUsed, ActSweep:
 			return false
 		}
 		return true

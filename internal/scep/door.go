@@ -182,7 +182,8 @@ func (d *Door) operate(w http.ResponseWriter, r *http.Request, is *issuer, messa
 		text(w, http.StatusBadRequest, "this is not a SCEP message")
 		return
 	}
-	if err == nil {
+	unread := err != nil
+	if !unread {
 		log = log.With("scep", req)
 		var out []byte
 		if out, err = d.answer(ctx, is, responder, req, host(r.RemoteAddr)); err == nil {
@@ -204,6 +205,13 @@ func (d *Door) operate(w http.ResponseWriter, r *http.Request, is *issuer, messa
 		return
 	}
 	log.WarnContext(ctx, "SCEP request refused", "failInfo", f.Info.String(), "error", f)
+	if unread { // whoever it is: what was read is audited where it is refused
+		if err := d.audit(ctx, is, applicant{}, f); !errors.Is(err, f) {
+			log.ErrorContext(ctx, "SCEP refusal cannot be audited", "error", err)
+			later(w, http.StatusServiceUnavailable, time.Minute, "try again later")
+			return
+		}
+	}
 	out, err := responder.Fail(req, f.Info, f.Text)
 	if err != nil {
 		log.ErrorContext(ctx, "SCEP refusal cannot be signed", "error", err)

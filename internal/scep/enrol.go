@@ -95,8 +95,11 @@ func (d *Door) settle(ctx context.Context, is *issuer, req *Request, tx registry
 // sign makes the certificate; nobody has it until it is committed.
 func (d *Door) sign(ctx context.Context, is *issuer, req *Request, a applicant, profile string) (*ca.Issued, error) {
 	r := ca.Request{CSR: req.CSR, Proof: req.proof, Device: a.device, Owner: a.owner, Profile: profile, Evidence: a.evidence}
-	if is.issued(req.Signer) { // a renewal, and identifyRenewal has found it to be of the same owner
-		r.SID = ca.SIDOf(req.Signer)
+	switch {
+	case is.issued(req.Signer): // a renewal, and identifyRenewal has found it to be of the same owner
+		r.SID = ca.SIDOf(req.Signer.URIs)
+	case a.validator != nil && a.validator.ApprovesNames():
+		r.SID = ca.SIDOf(req.CSR.URIs)
 	}
 	return is.Issue(ctx, r)
 }
@@ -144,11 +147,14 @@ func (d *Door) identify(ctx context.Context, is *issuer, req *Request, remote st
 	a.secret = string(req.Challenge)
 	c, device, owner, err := d.cfg.Registry.Challenge(ctx, is.id, a.secret)
 	a.device, a.owner = device, owner
-	a.evidence = trust.Evidence{Kind: "challenge", Challenge: c.ID}
-	if errors.Is(err, registry.ErrChallengeUnknown) {
+	a.evidence = trust.Evidence{Kind: registry.EvidenceChallenge, Challenge: c.ID}
+	switch {
+	case errors.Is(err, registry.ErrChallengeUnknown):
 		a, err = d.validated(ctx, is, req, remote)
-	} else if errors.Is(err, trust.ErrForbidden) {
+	case errors.Is(err, trust.ErrForbidden):
 		err = fail(BadRequest, err, "the challenge is not valid")
+	case err == nil && c.Unbound:
+		a, err = d.identifyUnbound(ctx, is, req, c)
 	}
 	if err != nil {
 		return a, err
@@ -170,25 +176,33 @@ func claims(req *Request) []string {
 	return slices.Concat(out, req.Names.Emails, req.Names.UPNs, req.Names.DNSNames, req.Names.URIs)
 }
 
-// sameDevice refuses a CSR that names other hardware than the challenge or certificate is for. Names are no proof, but a contradiction is one. A name
-// counts as a whole, and from its last colon, slash or equals sign: urn:postern:device:ID.
-func (d *Door) sameDevice(ctx context.Context, is *issuer, req *Request, device trust.Device) error {
+// devicesNamed lists every device that the CSR names. A name counts as a whole, and from its last colon, slash or equals sign: urn:postern:device:ID.
+func (d *Door) devicesNamed(ctx context.Context, is *issuer, req *Request) (all []trust.DeviceID, err error) {
 	names := claims(req)
 	if len(names) > maxClaims {
-		return fail(BadRequest, nil, "the CSR has more than %d names", maxClaims)
+		return nil, fail(BadRequest, nil, "the CSR has more than %d names", maxClaims)
 	}
 	for _, n := range names {
 		for _, text := range []string{n, n[strings.LastIndexAny(n, ":/=")+1:]} {
 			id, ok, err := d.cfg.Registry.DeviceNamed(ctx, is.id, text)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if ok && id != device.ID {
-				return fail(BadRequest, nil, "the CSR names another device")
+			if ok && !slices.Contains(all, id) {
+				all = append(all, id)
 			}
 		}
 	}
-	return nil
+	return all, nil
+}
+
+// sameDevice refuses a CSR that names other hardware than the challenge or certificate is for. Names are no proof, but a contradiction is one.
+func (d *Door) sameDevice(ctx context.Context, is *issuer, req *Request, device trust.Device) error {
+	all, err := d.devicesNamed(ctx, is, req)
+	if err == nil && slices.ContainsFunc(all, func(id trust.DeviceID) bool { return id != device.ID }) {
+		err = fail(BadRequest, nil, "the CSR names another device")
+	}
+	return err
 }
 
 // decide asks the policy. Only allow lets an enrolment through, with the profile of the certificate; an error is a fault, for which the client may try
@@ -233,7 +247,7 @@ func (d *Door) denied(decision policy.Decision, reference string) error {
 // facts are what the policy sees.
 func (d *Door) facts(is *issuer, req *Request, a *applicant, remote string) *policy.EnrollInput {
 	_, domain, _ := strings.Cut(a.owner.Mail, "@")
-	in := &policy.EnrollInput{Now: d.cfg.Now().Unix(), Kind: "enrol", Issuer: is.id, Evidence: a.evidence.Kind, Key: keyFacts(req.CSR.PublicKey),
+	in := &policy.EnrollInput{Now: d.cfg.Now().Unix(), Kind: "enrol", Issuer: is.id, Evidence: a.evidence.Kind, Key: keyFacts(req.CSR.PublicKey, a.evidence.KeyAttested),
 		Requested: policy.RequestedFacts{Mails: requestedMails(req)}, Device: policy.FactsOfDevice(a.device), Owner: policy.FactsOfOwner(a.owner),
 		Domain: domain, Domains: is.Spec().Domains, SourceIP: remote}
 	if a.renews != nil {
@@ -244,14 +258,15 @@ func (d *Door) facts(is *issuer, req *Request, a *applicant, remote string) *pol
 	return in
 }
 
-func keyFacts(pub any) policy.KeyFacts {
+func keyFacts(pub any, attested bool) policy.KeyFacts {
+	f := policy.KeyFacts{Algorithm: "other", Attested: attested}
 	switch k := pub.(type) {
 	case *rsa.PublicKey:
-		return policy.KeyFacts{Algorithm: "rsa", Bits: k.N.BitLen()}
+		f.Algorithm, f.Bits = "rsa", k.N.BitLen()
 	case *ecdsa.PublicKey:
-		return policy.KeyFacts{Algorithm: "ecdsa", Bits: k.Curve.Params().BitSize}
+		f.Algorithm, f.Bits = "ecdsa", k.Curve.Params().BitSize
 	}
-	return policy.KeyFacts{Algorithm: "other"}
+	return f
 }
 
 // requestedMails lists every address that the CSR asks for, wherever it stands, in lower case.

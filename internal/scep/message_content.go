@@ -16,17 +16,15 @@ import (
 	"postern/internal/ca"
 )
 
-// RequestedNames is what a CSR asks to be called, from its subject and from
-// every subjectAltName of its extension requests. It is a claim: data for policy.
+// RequestedNames is what a CSR asks to be called beside its subject, from every
+// subjectAltName of its extension requests. It is a claim: data for policy.
 type RequestedNames struct {
-	CommonNames   []string
-	SubjectEmails []string // emailAddress in the subject (RFC 2985, section 5.2.1)
-	Emails        []string // rfc822Name
-	UPNs          []string // otherName with a user principal name
-	DNSNames      []string
-	URIs          []string
-	IPAddresses   []string
-	Others        int // names of other kinds, such as directoryName
+	Emails      []string // rfc822Name
+	UPNs        []string // otherName with a user principal name
+	DNSNames    []string
+	URIs        []string
+	IPAddresses []string
+	Others      int // names of other kinds, such as directoryName
 }
 
 var (
@@ -219,20 +217,9 @@ func readNames(csr *x509.CertificateRequest, attrs []csrAttribute) (RequestedNam
 		return n, errors.New("read subject: too many names")
 	}
 	for _, name := range csr.Subject.Names {
-		var list *[]string
-		switch {
-		case name.Type.Equal(oidCommonName):
-			list = &n.CommonNames
-		case name.Type.Equal(oidEmailAddress):
-			list = &n.SubjectEmails
-		default:
-			continue
-		}
-		s, ok := name.Value.(string)
-		if !ok {
+		if _, ok := name.Value.(string); !ok && (name.Type.Equal(oidCommonName) || name.Type.Equal(oidEmailAddress)) {
 			return n, fmt.Errorf("read subject: the value of %s is not a string", name.Type)
 		}
-		*list = append(*list, s)
 	}
 	for _, attr := range attrs {
 		if !attr.Type.Equal(oidExtensionRequest) && !attr.Type.Equal(oidMSExtensions) {

@@ -93,7 +93,6 @@ func TestRequestedNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := RequestedNames{
-		CommonNames: []string{"dev", "dev2"}, SubjectEmails: []string{"alice@contoso.com"},
 		Emails: []string{"bob@contoso.com", "eve@contoso.com"}, UPNs: []string{"ceo@contoso.com"},
 		DNSNames: []string{"phone.contoso.com"}, URIs: []string{"urn:x"}, IPAddresses: []string{"127.0.0.1"}, Others: 1,
 	}

@@ -32,7 +32,7 @@ func (d *Door) identifyRenewal(ctx context.Context, is *issuer, req *Request) (a
 		return a, err
 	}
 	a.renews = &c
-	a.evidence = trust.Evidence{Kind: "renewal", Renews: c.Serial}
+	a.evidence = trust.Evidence{Kind: "renewal", Renews: c.Serial, KeyAttested: c.Evidence.KeyAttested && req.SameKey()}
 	if a.device, err = d.cfg.Registry.Device(ctx, c.Device); err != nil {
 		return a, err
 	}
@@ -71,7 +71,8 @@ func (d *Door) mayRenew(ctx context.Context, is *issuer, req *Request, a *applic
 		if errors.Is(err, trust.ErrForbidden) {
 			return fail(BadRequest, err, "the challenge is not valid")
 		}
-		*a = applicant{device: device, owner: owner, secret: string(req.Challenge), evidence: trust.Evidence{Kind: "challenge", Challenge: c.ID}}
+		*a = applicant{device: device, owner: owner, secret: string(req.Challenge),
+			evidence: trust.Evidence{Kind: registry.EvidenceChallenge, Challenge: c.ID, KeyAttested: a.evidence.KeyAttested}}
 		return err
 	case errors.Is(err, registry.ErrKeyCopied):
 		return fail(BadCertID, err, "the certificate was renewed before with another key: the device is quarantined")

@@ -176,7 +176,7 @@ func TestRenewalKeepsSID(t *testing.T) {
 		Transaction: registry.Transaction{Issuer: "contoso", ID: "sid", MessageType: "PKCSReq", Signer: sha256.Sum256([]byte("x"))}})
 	g.must(err)
 	got := g.send(ask{kind: RenewalReq, signer: party{rsaKeys()[1], issued.Cert}, key: rsaKeys()[2], id: "renew"})
-	if got.cert == nil || ca.SIDOf(got.cert) != sid {
+	if got.cert == nil || ca.SIDOf(got.cert.URIs) != sid {
 		t.Fatalf("renewal: %s %s", got.rep.failInfo, got.rep.failText)
 	}
 	uri, err := url.Parse("tag:microsoft.com,2022-09-14:sid:" + sid)

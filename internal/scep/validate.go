@@ -15,6 +15,8 @@ import (
 type Validator interface {
 	// Name is how the registry, the policy and the audit call it. It must not change while certificates are pending.
 	Name() string
+	// ApprovesNames reports whether an approval covers the names in the CSR too, so that one that only it can know, the user's SID, may be certified.
+	ApprovesNames() bool
 	// Validate approves, or returns an error that wraps trust.ErrForbidden for a refusal (a method FailInfo() string on it names the failInfo),
 	// trust.ErrNotFound for a challenge that is not its own, and any other for a fault, for which the client may try again.
 	Validate(context.Context, trust.Submission) (trust.Applicant, error)
@@ -48,7 +50,7 @@ func (d *Door) validated(ctx context.Context, is *issuer, req *Request, remote s
 			return a, fmt.Errorf("validate with %s: %w", v.Name(), err)
 		}
 		a.validator = v
-		a.evidence = trust.Evidence{Kind: "validated", Validator: v.Name()}
+		a.evidence = trust.Evidence{Kind: "validated", Validator: v.Name(), KeyAttested: who.KeyAttested}
 		if who.Source == "" {
 			who.Source = v.Name()
 		}

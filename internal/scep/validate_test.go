@@ -36,6 +36,8 @@ func (s *service) challenge(serial, mail string) string {
 
 func (s *service) Name() string { return s.name }
 
+func (s *service) ApprovesNames() bool { return s.name == "first" }
+
 type refusal struct{ info string }
 
 func (r refusal) Error() string    { return "refused" }

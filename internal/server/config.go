@@ -30,6 +30,7 @@ type File struct {
 	Public  *PublicSection  `yaml:"public,omitempty" doc:"SCEP, CRLs and OCSP for the world, plain HTTP"`
 	Edge    *EdgeSection    `yaml:"edge,omitempty" doc:"the gate for phones, in front of Exchange"`
 	Admin   *AdminSection   `yaml:"admin,omitempty" doc:"admin API over TCP, with access tokens; the command line uses a socket in the data directory"`
+	Renewal *RenewalSection `yaml:"renewal,omitempty" doc:"which certificates renew without a challenge; left out: every good one, of a device that its MDM has heard of for 7 days"`
 	Policy  *PolicySection  `yaml:"policy,omitempty" doc:"who gets a certificate and whose mail passes"`
 }
 
@@ -45,6 +46,7 @@ type IssuerSection struct {
 	Keys    *KeysSection    `yaml:"keys,omitempty,flow" doc:"where new keys are made: file: (if left out), or pkcs11:, awskms:, azurekms:, cloudkms: in a binary built with the tag of that name"`
 	Intune  *IntuneSection  `yaml:"intune,omitempty,flow" doc:"challenges of Intune's SCEP profiles are validated by Microsoft's service, revocations are pulled from it"`
 	Webhook *WebhookSection `yaml:"webhook,omitempty,flow" doc:"a service of yours is asked about challenges that are not Postern's own"`
+	NDES    *NDESSection    `yaml:"ndes,omitempty,flow" doc:"for MDMs that know Microsoft's NDES: challenges at /certsrv/mscep_admin/ of the HTTPS listener, SCEP at /certsrv/mscep/mscep.dll; unbound: how many challenges may be open that are made for no device (0: each request names its device; read OPERATIONS.md first)"`
 	Jamf    *JamfSection    `yaml:"jamf,omitempty,flow" doc:"Jamf Pro fetches challenges by its SCEPChallenge webhook, at /mdm/jamf/ID of the HTTPS listener"`
 }
 
@@ -82,6 +84,22 @@ type WebhookSection struct {
 type JamfSection struct {
 	User         string `yaml:"user"`
 	PasswordFile string `yaml:"password_file"`
+	Unbound      int    `yaml:"unbound"` // challenges made for no device that may be open at once
+}
+
+// NDESSection is who may fetch challenges, by HTTP Basic authentication.
+type NDESSection struct {
+	User         string   `yaml:"user"`
+	PasswordFile string   `yaml:"password_file"`
+	Unbound      int      `yaml:"unbound"` // challenges made for no device that may be open at once
+	TTL          Duration `yaml:"ttl,omitempty"`
+}
+
+// RenewalSection is what a certificate has to meet to renew without a challenge. It holds for every issuer; the policy may be stricter.
+type RenewalSection struct {
+	Window      Duration `yaml:"window" doc:"before its end, in which a certificate may renew; 0s: at any time"`
+	MaxRenewals int      `yaml:"max_renewals" doc:"so often in a row; then a challenge made for the device is asked for again; 0: never"`
+	MaxSilence  Duration `yaml:"max_silence" doc:"of the device, measured to its MDM's last successful sync; 0s: any"`
 }
 
 // PublicSection is the listener for SCEP, CRLs and OCSP.

@@ -1,37 +1,46 @@
 package server
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
+	"postern/internal/ca"
 	"postern/internal/mdm"
 	"postern/internal/scep"
 )
 
 // enrolment makes the SCEP door with whoever may say who enrols, and the pages on which MDMs fetch challenges.
-func (s *Server) enrolment() (*scep.Door, http.Handler, error) {
+func (s *Server) enrolment() (*entrances, error) {
 	c := scep.Config{Issuers: s.issuers, Legacy: map[string]bool{}, Registry: s.registry, Policy: s.policy, Journal: s.journal, Now: s.opts.Now, Log: s.opts.Log,
 		Validators: map[string][]scep.Validator{}, CRL: s.publisher.Base}
-	pages := pages{}
+	e := &entrances{pages: pages{}, ndes: map[string]http.Handler{}}
 	for _, i := range s.opts.Config.Issuers {
 		c.Legacy[i.ID] = i.LegacyClients
 		validators, err := s.validators(i)
 		if err != nil {
-			return nil, nil, fmt.Errorf("issuer %s: %w", i.ID, err)
+			return nil, fmt.Errorf("issuer %s: %w", i.ID, err)
 		}
 		c.Validators[i.ID] = validators
 		if i.Jamf != nil {
-			if pages["/mdm/jamf/"+i.ID], err = s.jamf(i); err != nil {
-				return nil, nil, fmt.Errorf("issuer %s: jamf: %w", i.ID, err)
+			if e.pages["/mdm/jamf/"+i.ID], err = s.jamf(i); err != nil {
+				return nil, fmt.Errorf("issuer %s: jamf: %w", i.ID, err)
+			}
+		}
+		if i.NDES != nil {
+			if e.ndes[i.ID], err = s.ndes(i); err != nil {
+				return nil, fmt.Errorf("issuer %s: ndes: %w", i.ID, err)
 			}
 		}
 	}
-	door, err := scep.New(c)
-	return door, pages, err
+	var err error
+	e.scep, err = scep.New(c)
+	return e, err
 }
 
 // validators are asked about challenges that are not Postern's own, in this order.
@@ -69,7 +78,22 @@ func (s *Server) jamf(i Issuer) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mdm.NewJamf(mdm.JamfConfig{Issuer: i.ID, User: i.Jamf.User, Password: password, Registry: s.registry, Log: s.opts.Log})
+	return mdm.NewJamf(mdm.JamfConfig{Issuer: i.ID, User: i.Jamf.User, Password: password, Registry: s.registry, Unbound: i.Jamf.Unbound, Log: s.opts.Log})
+}
+
+func (s *Server) ndes(i Issuer) (http.Handler, error) {
+	password, err := readSecret(i.NDES.PasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	var issuer *ca.Issuer
+	for _, is := range s.issuers {
+		if is.Spec().ID == i.ID {
+			issuer = is
+		}
+	}
+	return mdm.NewNDES(mdm.NDESConfig{Issuer: i.ID, Users: []mdm.NDESUser{{Name: i.NDES.User, Password: password, Unbound: i.NDES.Unbound > 0}},
+		CA: func() *x509.Certificate { return issuer.Chain()[0] }, Registry: s.registry, TTL: time.Duration(i.NDES.TTL), Unbound: i.NDES.Unbound, Log: s.opts.Log})
 }
 
 // maxSecret is the size limit of a secret's file in bytes.
@@ -106,16 +130,4 @@ func readSecretText(path string) (string, error) {
 		return "", errors.New("read secret: " + path + " is empty, or larger than 4096 bytes")
 	}
 	return text, nil
-}
-
-// pages are handlers by exact path.
-type pages map[string]http.Handler
-
-// ServeHTTP implements http.Handler.
-func (p pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h, ok := p[r.URL.Path]; ok {
-		h.ServeHTTP(w, r)
-		return
-	}
-	http.Error(w, "there is nothing here", http.StatusNotFound)
 }

@@ -86,6 +86,7 @@ func Complete() File {
 	f.Issuers[0].Keys = &KeysSection{Root: "file:/srv/keys/root.key", Issuing: "file:/srv/keys/issuing-{n}.key", RA: "file:/srv/keys/ra-{n}.key"}
 	f.Issuers[0].Intune = &IntuneSection{Tenant: "contoso.com", Client: "00000000-0000-0000-0000-000000000000", SecretFile: "intune.secret"}
 	f.Issuers[0].Webhook = &WebhookSection{Name: "helpdesk", URL: "https://helpdesk.contoso.com/enrol", SecretFile: "webhook.secret"}
+	f.Issuers[0].NDES = &NDESSection{User: `CONTOSO\mdm`, PasswordFile: "ndes.password", TTL: Duration(time.Hour)}
 	f.Issuers[0].Jamf = &JamfSection{User: "jamf", PasswordFile: "jamf.password"}
 	f.Public.Listen = "0.0.0.0:80"
 	f.Public.HTTPS = &HTTPSSection{Listen: "0.0.0.0:8444", Certificate: "public.pem", Key: "public.key"}
@@ -95,6 +96,7 @@ func Complete() File {
 	f.Edge.UpstreamHosts = []string{"outlook.office.com", "*.prod.outlook.com"}
 	f.Edge.TrustedProxies, f.Edge.ProxyProtocol = []string{"10.1.2.0/24"}, true
 	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}
+	f.Renewal = &RenewalSection{Window: Duration(90 * 24 * time.Hour), MaxRenewals: 10, MaxSilence: Duration(DefaultMaxSilence)}
 	f.Policy = &PolicySection{Bundle: &BundleSection{URL: "https://policies.contoso.com/bundles/postern.tar.gz", Every: Duration(time.Minute), TokenFile: "bundle.token",
 		KeyFile: "bundle.pub", KeyID: "default", Algorithm: "RS256"}}
 	return f

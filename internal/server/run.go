@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -95,16 +94,8 @@ func serveHTTP(srv *http.Server, ln net.Listener) func(context.Context) error {
 // maxPublicHeader has room for a SCEP message in the URL of a GET.
 const maxPublicHeader = 160 << 10
 
-// publicServer serves SCEP beside what is published. There is no ServeMux: its redirects would confuse SCEP clients.
-func publicServer(scep, published http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if strings.HasPrefix(r.URL.Path, "/scep/") {
-				scep.ServeHTTP(w, r)
-				return
-			}
-			published.ServeHTTP(w, r)
-		}),
+func publicServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{Handler: h,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: maxPublicHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}

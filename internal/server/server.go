@@ -101,7 +101,7 @@ func (s *Server) openState(context.Context) error {
 		return fmt.Errorf("open journal: %w", err)
 	}
 	s.opened(s.journal.Close)
-	s.registry = registry.New(store, s.opts.Now, s.opts.Log)
+	s.registry = registry.New(store, s.opts.Now, s.opts.Log).WithRenewal(s.opts.Config.Renewal)
 	return nil
 }
 
@@ -193,17 +193,17 @@ func (s *Server) openPublic(ctx context.Context) error {
 		return fmt.Errorf("publish CRLs: %w", err)
 	}
 	s.followers = append(s.followers, part{"publisher", s.publisher.Run}, part{"forecast", s.followForecast})
-	door, pages, err := s.enrolment()
+	doors, err := s.enrolment()
 	if err != nil {
 		return err
 	}
-	s.followers = append(s.followers, part{"scep", door.Run})
+	s.followers = append(s.followers, part{"scep", doors.scep.Run})
 	published := s.publisher.Handler()
 	ln, err := s.listen(&s.addresses.Public, "public.listen", cfg.Public.Listen)
 	if err != nil {
 		return err
 	}
-	s.doors = append(s.doors, part{"public", serveHTTP(publicServer(door, published, s.opts.Log), ln)})
+	s.doors = append(s.doors, part{"public", serveHTTP(publicServer(doors.plain(published), s.opts.Log), ln)})
 	if cfg.Public.ListenTLS == "" {
 		return nil
 	}
@@ -215,7 +215,7 @@ func (s *Server) openPublic(ctx context.Context) error {
 		return err
 	}
 	// CRLs and OCSP stay on plain HTTP: fetching them over TLS would need a CRL.
-	s.doors = append(s.doors, part{"public https", serveHTTP(publicServer(door, pages, s.opts.Log), secure)})
+	s.doors = append(s.doors, part{"public https", serveHTTP(publicServer(doors.secure(), s.opts.Log), secure)})
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"postern/certs"
 	"postern/internal/ca"
+	"postern/internal/registry"
 	"postern/internal/trust"
 )
 
@@ -24,6 +25,7 @@ type Config struct {
 	Public  *Public
 	Edge    *Edge
 	Admin   *Admin
+	Renewal registry.RenewalRules
 	Policy  Policy
 }
 
@@ -40,6 +42,7 @@ type Issuer struct {
 	Intune  *IntuneSection
 	Webhook *WebhookSection
 	Jamf    *JamfSection
+	NDES    *NDESSection
 }
 
 // Public is a validated PublicSection. ListenTLS is empty without HTTPS.
@@ -101,6 +104,7 @@ func (f *File) Validate(dir string) (*Config, error) {
 	if f.Admin != nil {
 		c.Admin = f.Admin.valid(&p, abs)
 	}
+	c.Renewal = f.Renewal.valid(&p)
 	if f.Policy != nil {
 		c.Policy = f.Policy.validate(abs, &p)
 	}
@@ -160,6 +164,9 @@ func (f *File) validIssuers(p *problems, abs func(string) string) []Issuer {
 		}
 		if s.Jamf != nil && (f.Public == nil || f.Public.HTTPS == nil) {
 			p.add(at("jamf"), "needs public.https: Jamf sends a password")
+		}
+		if s.NDES != nil && (f.Public == nil || f.Public.HTTPS == nil) {
+			p.add(at("ndes"), "needs public.https: the MDM sends a password")
 		}
 		out = append(out, is)
 	}

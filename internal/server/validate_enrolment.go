@@ -3,6 +3,10 @@ package server
 import (
 	"net/url"
 	"regexp"
+	"time"
+
+	"postern/certs"
+	"postern/internal/registry"
 )
 
 var sourceName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
@@ -32,6 +36,46 @@ func (s *IssuerSection) validEnrolment(p *problems, at func(string) string, abs 
 		if j.User == "" || j.PasswordFile == "" {
 			p.add(at("jamf"), "want user and password_file")
 		}
-		is.Jamf = &JamfSection{User: j.User, PasswordFile: abs(j.PasswordFile)}
+		p.unbound(at("jamf.unbound"), j.Unbound)
+		is.Jamf = &JamfSection{User: j.User, PasswordFile: abs(j.PasswordFile), Unbound: j.Unbound}
 	}
+	if n := s.NDES; n != nil {
+		if n.User == "" || n.PasswordFile == "" {
+			p.add(at("ndes"), "want user and password_file")
+		}
+		p.unbound(at("ndes.unbound"), n.Unbound)
+		is.NDES = &NDESSection{User: n.User, PasswordFile: abs(n.PasswordFile), Unbound: n.Unbound, TTL: n.TTL}
+		if is.NDES.TTL == 0 {
+			is.NDES.TTL = Duration(registry.DefaultChallengeTTL)
+		}
+		if ttl := time.Duration(is.NDES.TTL); ttl < time.Minute || ttl > registry.MaxUnboundTTL {
+			p.add(at("ndes.ttl"), "%s: want 1m to %s", ttl, registry.MaxUnboundTTL)
+		}
+	}
+}
+
+// unbound checks how many challenges may be open that are made for no device.
+func (p *problems) unbound(path string, n int) {
+	if n < 0 || n > registry.MaxUnboundOpen {
+		p.add(path, "%d: want 0 to %d challenges at once", n, registry.MaxUnboundOpen)
+	}
+}
+
+// DefaultMaxSilence is renewal.max_silence where the section is left out; it is max_silence of the access policy.
+const DefaultMaxSilence = 7 * 24 * time.Hour
+
+// valid returns the rules; those of a section that is left out if s is nil.
+func (s *RenewalSection) valid(p *problems) registry.RenewalRules {
+	if s == nil {
+		return registry.RenewalRules{MaxSilence: DefaultMaxSilence}
+	}
+	for key, d := range map[string]Duration{"renewal.window": s.Window, "renewal.max_silence": s.MaxSilence} {
+		if d < 0 || time.Duration(d) > certs.MaxLifetime {
+			p.add(key, "%s: want 0s to %s", time.Duration(d), certs.MaxLifetime)
+		}
+	}
+	if s.MaxRenewals < 0 || s.MaxRenewals > 1000 {
+		p.add("renewal.max_renewals", "%d: want 0 to 1000", s.MaxRenewals)
+	}
+	return registry.RenewalRules{Window: time.Duration(s.Window), MaxRenewals: s.MaxRenewals, MaxSilence: time.Duration(s.MaxSilence)}
 }

@@ -77,12 +77,15 @@ type Certificate struct {
 
 // Evidence is why a certificate was issued.
 type Evidence struct {
-	Kind      string `json:"kind"`                // "challenge", "validated" or "renewal"
+	Kind      string `json:"kind"`                // "challenge", "ndes" (a challenge that was made for no device), "validated" or "renewal"
 	Challenge string `json:"challenge,omitempty"` // id of the challenge that was spent, never the challenge
 	Renews    Serial `json:"renews,omitempty"`
 	Validator string `json:"validator,omitempty"` // who said that the challenge is genuine, for "validated"
 	Pending   string `json:"pending,omitempty"`   // the pending request that was approved, if there was one
 	Remote    string `json:"remote,omitempty"`    // network address of the requester
+
+	// KeyAttested: a validator has seen proof that the key is held in hardware and cannot be copied. A renewal with the same key keeps it.
+	KeyAttested bool `json:"key_attested,omitempty"`
 }
 
 // ReasonCode is why a certificate was revoked: CRLReason of RFC 5280, section 5.3.1, by its name there.

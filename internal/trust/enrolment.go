@@ -17,4 +17,5 @@ type Applicant struct {
 	EASDeviceID  string
 	Model, OS    string
 	Source       string // who said so: "intune", or the name of the webhook
+	KeyAttested  bool   // that the key is held in hardware was proved
 }
