@@ -44,6 +44,7 @@ type Config struct {
 	Index    *registry.Index  // has to be followed (Index.Run) by the caller; OCSP answers from it
 	Journal  registry.Journal // takes the receipts of fetches; nil keeps none
 	Dir      string           // the data directory; CRLs are written to <Dir>/crl/<issuer>/
+	Mirror   string           // a directory that is kept like the distribution point, for another web server; empty for none
 	Now      func() time.Time
 	Log      *slog.Logger
 	Schedule Schedule
@@ -56,9 +57,10 @@ type Config struct {
 
 // Publisher publishes the CRLs of all CAs of its issuers. Make one per process with NewPublisher, call Prime, then Run.
 type Publisher struct {
-	cfg   Config
-	sites []*site // one per issuer, in the order of the configuration
-	ocsp  ocspCache
+	cfg    Config
+	sites  []*site // one per issuer, in the order of the configuration
+	ocsp   ocspCache
+	mirror *mirror // nil without Config.Mirror
 }
 
 // NewPublisher checks the configuration; it reads and writes nothing. It publishes for the CAs of the issuers, in force, next or retired; Run follows their
@@ -74,6 +76,9 @@ func NewPublisher(cfg Config) (*Publisher, error) {
 			return nil, err
 		}
 		p.sites = append(p.sites, s)
+	}
+	if cfg.Mirror != "" {
+		p.mirror = &mirror{dir: cfg.Mirror, sites: p.sites, log: cfg.Log, now: cfg.Now, written: map[string]document{}}
 	}
 	return p, nil
 }
@@ -133,6 +138,9 @@ func (p *Publisher) Prime(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	if p.mirror != nil {
+		p.mirror.sync(ctx) // what fails is tried again by Run
+	}
 	return errors.Join(errs...)
 }
 
@@ -142,6 +150,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, s := range p.sites {
 		wg.Go(func() { s.run(ctx, p.finish) })
+	}
+	if p.mirror != nil {
+		wg.Go(func() { p.mirror.run(ctx) })
 	}
 	wg.Wait()
 	return nil

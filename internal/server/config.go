@@ -104,8 +104,9 @@ type RenewalSection struct {
 
 // PublicSection is the listener for SCEP, CRLs and OCSP.
 type PublicSection struct {
-	Listen string        `yaml:"listen"`
-	HTTPS  *HTTPSSection `yaml:"https,omitempty,flow" doc:"SCEP and the pages for MDMs over HTTPS as well; Android through Intune insists on it"`
+	Listen    string        `yaml:"listen"`
+	HTTPS     *HTTPSSection `yaml:"https,omitempty,flow" doc:"SCEP and the pages for MDMs over HTTPS as well; Android through Intune insists on it"`
+	Directory string        `yaml:"directory,omitempty" doc:"CRLs and CA certificates are also written here, each file atomically, for another web server or a CDN"`
 }
 
 // HTTPSSection is a listener with TLS.

@@ -108,6 +108,7 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 	f.Issuers[0].Domains = []string{"not a domain"}
 	f.Issuers[0].URL = "https://pki.contoso.com"
 	f.Public.Listen = "8080"
+	f.Public.Directory = "www" // data is empty: the directory of the file
 	f.Edge.Upstream = "http://exchange.contoso.com"
 	f.Edge.Hostname = "mail_contoso"
 	f.Edge.Hostnames = append(f.Edge.Hostnames, HostSection{Name: "autodiscover.contoso.com", Key: "a.key"})
@@ -120,7 +121,7 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("valid")
 	}
-	for _, want := range []string{"data:", "issuers[0].domains[0]:", "issuers[0].url:", "issuers[1].id:", "public.listen:", "edge.upstream:", "edge.hostname:",
+	for _, want := range []string{"data:", "issuers[0].domains[0]:", "issuers[0].url:", "issuers[1].id:", "public.listen:", "public.directory:", "edge.upstream:", "edge.hostname:",
 		"edge.hostnames[1].name:", "edge.hostnames[1]:", "edge.upstream_hosts[0]:", "edge.trusted_proxies[0]:",
 		"admin.tls:", "policy.replace:"} {
 		if !strings.Contains(err.Error(), want) {

@@ -89,6 +89,7 @@ func Complete() File {
 	f.Issuers[0].NDES = &NDESSection{User: `CONTOSO\mdm`, PasswordFile: "ndes.password", TTL: Duration(time.Hour)}
 	f.Issuers[0].Jamf = &JamfSection{User: "jamf", PasswordFile: "jamf.password"}
 	f.Public.Listen = "0.0.0.0:80"
+	f.Public.Directory = "/srv/www/pki"
 	f.Public.HTTPS = &HTTPSSection{Listen: "0.0.0.0:8444", Certificate: "public.pem", Key: "public.key"}
 	f.Edge.Listen = "0.0.0.0:443"
 	f.Edge.UpstreamCA = "upstream-roots.pem"

@@ -184,7 +184,7 @@ func (s *Server) openPublic(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	s.publisher, err = revocation.NewPublisher(revocation.Config{Issuers: s.issuers, Registry: s.registry, Index: s.index, Journal: s.journal, Dir: cfg.Data,
+	s.publisher, err = revocation.NewPublisher(revocation.Config{Issuers: s.issuers, Registry: s.registry, Index: s.index, Journal: s.journal, Dir: cfg.Data, Mirror: cfg.Public.Directory,
 		Now: s.opts.Now, Log: s.opts.Log, Own: s.ownCertificates()})
 	if err != nil {
 		return err
@@ -286,6 +286,9 @@ func (s *Server) problems() []string {
 			if c.Error != "" {
 				out = append(out, fmt.Sprintf("CRLs of %s/%s are not renewed: %s", c.Issuer, c.CA, c.Error))
 			}
+		}
+		if why := s.publisher.MirrorTrouble(); why != "" {
+			out = append(out, "CRLs are not written to public.directory: "+why)
 		}
 	}
 	return out

@@ -45,8 +45,8 @@ type Issuer struct {
 	NDES    *NDESSection
 }
 
-// Public is a validated PublicSection. ListenTLS is empty without HTTPS.
-type Public struct{ Listen, ListenTLS, Certificate, Key string }
+// Public is a validated PublicSection. ListenTLS is empty without HTTPS, Directory if CRLs are written to the data directory alone.
+type Public struct{ Listen, ListenTLS, Certificate, Key, Directory string }
 
 // Admin is a validated AdminSection; Certificate and Key are empty on loopback without TLS.
 type Admin struct{ Listen, Certificate, Key string }
@@ -85,6 +85,13 @@ func (f *File) Validate(dir string) (*Config, error) {
 	if f.Public != nil {
 		p.listen("public.listen", f.Public.Listen)
 		c.Public = &Public{Listen: f.Public.Listen}
+		if f.Public.Directory != "" {
+			c.Public.Directory = abs(f.Public.Directory)
+			// What is in the data directory is not for the world, and has files of the same names.
+			if rel, err := filepath.Rel(c.Data, c.Public.Directory); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+				p.add("public.directory", "%q is in the data directory, which is closed to others: choose another", f.Public.Directory)
+			}
+		}
 		if h := f.Public.HTTPS; h != nil {
 			p.listen("public.https.listen", h.Listen)
 			if h.Certificate == "" || h.Key == "" {
