@@ -21,6 +21,9 @@ type Journal interface {
 	// its reference like any other, and the others are only counted by Stats. Beyond the budget of its network, a decision is kept without its Input. The
 	// reference of one that was only counted is trust.ErrNotFound, although a phone may show it; a line in the log, at most one a minute, says how many
 	// those are. Strangers' decisions are kept apart, with limits of their own, and listed together with the others.
+	//
+	// A plain allow that has Facts and Input is remembered by them, once for as many requests as there are, with the time of the last that was handed in
+	// with its Input; only Recorded returns it.
 	Record(d trust.Decision)
 	// Decision returns the decision with the reference, or trust.ErrNotFound.
 	Decision(ctx context.Context, reference string) (trust.Decision, error)
@@ -28,6 +31,10 @@ type Journal interface {
 	Decisions(ctx context.Context, f DecisionFilter) ([]trust.Decision, error)
 	// AllowCount returns how often the mail profile, or "" for all, was plainly allowed since the journal began, and when last.
 	AllowCount(ctx context.Context, profile string) (n uint64, last time.Time, err error)
+	// Recorded returns decisions that can be decided again, since a time, the oldest first, and at most limit of them (1 to 10000): refusals, faults and
+	// allows with reasons as they were recorded, and of plain allows one for each set of facts. after is where to go on, "" to begin; next is "" at the end.
+	// What was recorded within FlushEvery may be missing.
+	Recorded(ctx context.Context, since time.Time, after string, limit int) (out []trust.Decision, next string, err error)
 	// Fetched counts a fetch of a published object (for example "contoso/issuing.crl" with its CRL number) from a network by a user agent.
 	Fetched(r Receipt)
 	// Receipts lists the fetches of an object, aggregated by network, user agent and number, newest first.
@@ -45,6 +52,8 @@ type JournalStats struct {
 	Dropped          uint64 // lost to overload, as Journal.Dropped
 	Sampled          uint64 // only counted: of strangers under attack, and allows with reasons under overload
 	Evicted          uint64 // of known devices and certificates, removed from the disk for want of room: keep more, or find who floods with a good certificate
+	EvictedAllowed   uint64 // sets of facts that were plainly allowed, removed from the disk for want of room
+	SkippedAllowed   uint64 // the same, never written for want of room in the queue
 	EvictedStrangers uint64 // of strangers, removed from the disk for want of room, as has to be expected under attack
 }
 

@@ -65,7 +65,8 @@ type Decision struct {
 	Profile    string    `json:"profile,omitempty"` // id of the mail profile
 	Command    string    `json:"command,omitempty"`
 	Remote     string    `json:"remote,omitempty"`
-	Input      []byte    `json:"input,omitempty"` // JSON: the facts as the policy saw them
+	Input      []byte    `json:"input,omitempty"` // the facts as the policy saw them: JSON, or of a plain allow the policy's own form
+	Facts      string    `json:"-"`               // of a plain allow: the digest of those facts, 16 to 32 octets
 }
 
 // Role is what an administrator may do.

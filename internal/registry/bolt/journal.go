@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -34,6 +35,8 @@ type JournalOptions struct {
 	MaxBytes         int64            // of those; 1.5 GiB
 	MaxStrangers     int              // decisions of strangers, kept on disk; 100000
 	MaxStrangerBytes int64            // of those; 0.5 GiB
+	MaxAllowed       int              // sets of facts that were plainly allowed, kept on disk; 1000000
+	MaxAllowedBytes  int64            // of those; 1.5 GiB
 	MaxAge           time.Duration    // of a decision; 30 days
 	MaxReceipts      int              // rows of fetch receipts; 10000
 	MaxProfiles      int              // mail profiles with an allow count of their own; 200000
@@ -53,7 +56,7 @@ func (o *JournalOptions) defaults() {
 	for _, limit := range []struct {
 		n  *int
 		or int
-	}{{&o.MaxDecisions, 400_000}, {&o.MaxStrangers, 100_000}, {&o.MaxReceipts, 10_000}, {&o.MaxProfiles, 200_000}, {&o.Queue, 8192},
+	}{{&o.MaxDecisions, 400_000}, {&o.MaxStrangers, 100_000}, {&o.MaxAllowed, 1_000_000}, {&o.MaxReceipts, 10_000}, {&o.MaxProfiles, 200_000}, {&o.Queue, 8192},
 		{&o.DeviceRate, 12}, {&o.SourceRate, 60}, {&o.StrangerRate, 600}} {
 		if *limit.n <= 0 {
 			*limit.n = limit.or
@@ -61,6 +64,9 @@ func (o *JournalOptions) defaults() {
 	}
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = 3 << 29
+	}
+	if o.MaxAllowedBytes <= 0 {
+		o.MaxAllowedBytes = 3 << 29
 	}
 	if o.MaxStrangerBytes <= 0 {
 		o.MaxStrangerBytes = 1 << 29
@@ -81,6 +87,7 @@ type Journal struct {
 	db      atomic.Pointer[bbolt.DB]
 	dropped atomic.Uint64
 	sampled atomic.Uint64
+	skipped atomic.Uint64 // facts of plain allows, for want of room in the queue
 	evicted [rings]atomic.Uint64
 
 	dirty   chan struct{} // there is something to write
@@ -114,7 +121,9 @@ func newBatch(number uint64) *batch {
 }
 
 // waiting returns the number of decisions.
-func (b *batch) waiting() int { return len(b.entries[known]) + len(b.entries[strangers]) }
+func (b *batch) waiting() int {
+	return len(b.entries[known]) + len(b.entries[strangers]) + len(b.entries[allowed])
+}
 
 func (b *batch) empty() bool {
 	return b.waiting() == 0 && b.total.n == 0 && len(b.receipts) == 0
@@ -147,11 +156,17 @@ func (j *Journal) Record(d trust.Decision) {
 	if d.At.IsZero() {
 		d.At = j.opts.Now()
 	}
-	if d.Action == trust.Allow && j.countAllow(d) {
-		return
-	}
 	r := known
-	if !proved(d) {
+	if d.Action == trust.Allow && j.countAllow(d) {
+		if d.Facts == "" || len(d.Input) == 0 {
+			return
+		}
+		r, d.Reference = allowed, factsPrefix+hex.EncodeToString([]byte(d.Facts))
+		if j.crowded() {
+			j.skipped.Add(1)
+			return
+		}
+	} else if !proved(d) {
 		var keep bool
 		if r, keep = j.admit(&d); !keep {
 			j.sampled.Add(1)
@@ -231,7 +246,7 @@ func (j *Journal) Dropped() uint64 { return j.dropped.Load() }
 // Stats implements registry.Journal.
 func (j *Journal) Stats() registry.JournalStats {
 	return registry.JournalStats{Dropped: j.dropped.Load(), Sampled: j.sampled.Load(),
-		Evicted: j.evicted[known].Load(), EvictedStrangers: j.evicted[strangers].Load()}
+		Evicted: j.evicted[known].Load(), EvictedStrangers: j.evicted[strangers].Load(), EvictedAllowed: j.evicted[allowed].Load(), SkippedAllowed: j.skipped.Load()}
 }
 
 // Close implements registry.Journal. What is recorded afterwards is dropped.
@@ -265,16 +280,20 @@ func (j *Journal) trim() {
 			n[r], size[r] = n[r]+len(b.entries[r]), size[r]+b.bytes[r]
 		}
 	}
-	for _, r := range []ring{strangers, known} {
+	for _, r := range []ring{allowed, strangers, known} {
 		for len(j.current.entries[r]) > 0 {
 			half := n[strangers] > j.opts.Queue/2 || size[strangers] > queueBytes/2
-			all := n[known]+n[strangers] > j.opts.Queue || size[known]+size[strangers] > queueBytes
-			if !all && (r == known || !half) {
+			all := n[known]+n[strangers]+n[allowed] > j.opts.Queue || size[known]+size[strangers]+size[allowed] > queueBytes
+			if !all && (r != strangers || !half) {
 				break
 			}
 			n[r]--
 			size[r] -= j.current.dropOldest(r).size()
-			j.dropped.Add(1)
+			if r == allowed {
+				j.skipped.Add(1)
+			} else {
+				j.dropped.Add(1)
+			}
 		}
 	}
 }

@@ -135,7 +135,7 @@ func (j *Journal) inMemory(f registry.DecisionFilter, before string) (out []foun
 	j.mu.Lock()
 	for _, b := range j.waiting() {
 		for e := range b.latest() {
-			if !skip[e.reference()] {
+			if e.ring < listed && !skip[e.reference()] {
 				entries = append(entries, e)
 			}
 		}
@@ -186,16 +186,16 @@ func (j *Journal) onDisk(ctx context.Context, f registry.DecisionFilter, before 
 	return out, nil
 }
 
-// cursor goes backward through both rings as if they were one.
+// cursor goes backward through the listed rings as if they were one.
 type cursor struct {
-	of   [rings]*bbolt.Cursor
-	k, v [rings][]byte
+	of   [listed]*bbolt.Cursor
+	k, v [listed][]byte
 }
 
 // seekBefore returns a cursor at the last key that is less than before, or at the last of all if before is "".
 func seekBefore(tx *bbolt.Tx, before string) (c *cursor, k, v []byte) {
 	c = &cursor{}
-	for r := range rings {
+	for r := range listed {
 		of := tx.Bucket(r.bucket()).Cursor()
 		c.of[r] = of
 		if k, _ := of.Seek([]byte(before)); before == "" || k == nil {

@@ -14,21 +14,21 @@ const (
 	reportEvery = time.Minute // log lines about what is not kept
 )
 
-// ring says in which of the two rings on disk a decision is kept.
+// ring says in which of the three rings on disk a decision is kept.
 type ring int
 
 // Who is known must not lose evidence to whom anybody can pretend to be, as often as he likes.
 const (
 	known ring = iota
 	strangers
+	allowed // facts under which requests were plainly allowed, one entry for each; not listed, and only for Recorded
 	rings
+
+	listed = allowed // rings below it are listed as decisions
 )
 
 func (r ring) bucket() []byte {
-	if r == strangers {
-		return []byte("strangers")
-	}
-	return []byte("decisions")
+	return []byte([rings]string{"decisions", "strangers", "allowed"}[r])
 }
 
 // proved reports whether a decision is about somebody who has shown a certificate of ours, or what authorises an enrolment.
@@ -114,7 +114,7 @@ type reporter struct {
 
 func (p *reporter) report(j *Journal, closing bool) {
 	now, s := j.opts.Now(), j.Stats()
-	evicted := [rings]uint64{s.Evicted, s.EvictedStrangers}
+	evicted := [rings]uint64{known: s.Evicted, strangers: s.EvictedStrangers} // of the allowed only Recorded tells
 	if passed := now.Sub(p.at); !closing && passed >= 0 && passed < reportEvery || s.Sampled == p.sampled && evicted == p.evicted {
 		return
 	}

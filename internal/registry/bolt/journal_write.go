@@ -32,14 +32,15 @@ type counts struct {
 	allows, receipts int64
 }
 
-// fields lists the counts in the order in which they are stored. Those of strangers came later: they are zero in a file that has none.
+// fields lists the counts in the order in which they are stored. Those of strangers and of the allowed came later: they are zero in a file that has none.
 func (c *counts) fields() []*int64 {
-	return []*int64{&c.decisions[known], &c.allows, &c.receipts, &c.bytes[known], &c.decisions[strangers], &c.bytes[strangers]}
+	return []*int64{&c.decisions[known], &c.allows, &c.receipts, &c.bytes[known], &c.decisions[strangers], &c.bytes[strangers],
+		&c.decisions[allowed], &c.bytes[allowed]}
 }
 
 func readCounts(tx *bbolt.Tx) (c counts) {
 	raw := tx.Bucket([]byte(bucketJournal)).Get([]byte(keyState))
-	if len(raw) != 40 && len(raw) != 56 {
+	if len(raw) != 40 && len(raw) != 56 && len(raw) != 72 {
 		return c
 	}
 	c.number = binary.BigEndian.Uint64(raw)
@@ -71,7 +72,7 @@ func (j *Journal) open() (number uint64, err error) {
 			if err := checkFormat(tx, bucketJournal, journalVersion); err != nil {
 				return err
 			}
-			for _, name := range [][]byte{known.bucket(), strangers.bucket(), []byte(bucketReferences), []byte(bucketAllows), []byte(bucketReceipts)} {
+			for _, name := range [][]byte{known.bucket(), strangers.bucket(), allowed.bucket(), []byte(bucketReferences), []byte(bucketAllows), []byte(bucketReceipts)} {
 				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 					return fmt.Errorf("create %s: %w", name, err)
 				}
@@ -220,7 +221,7 @@ func (j *Journal) write(b *batch) (more bool, err error) {
 	var evicted [rings]uint64
 	err = j.db.Load().Update(func(tx *bbolt.Tx) error {
 		c := readCounts(tx)
-		if more = j.tooMuch(tx, c, known) != nil || j.tooMuch(tx, c, strangers) != nil; b.empty() && !more {
+		if more = j.tooMuch(tx, c, known) != nil || j.tooMuch(tx, c, strangers) != nil || j.tooMuch(tx, c, allowed) != nil; b.empty() && !more {
 			return errNothing
 		}
 		c.number = b.number
@@ -312,10 +313,8 @@ func (j *Journal) prune(tx *bbolt.Tx, c *counts, r ring, limit int) (evicted uin
 
 // tooMuch returns the key of the oldest decision of a ring if that has to go, and nil if not.
 func (j *Journal) tooMuch(tx *bbolt.Tx, c counts, r ring) []byte {
-	n, size := j.opts.MaxDecisions, j.opts.MaxBytes
-	if r == strangers {
-		n, size = j.opts.MaxStrangers, j.opts.MaxStrangerBytes
-	}
+	n := [rings]int{j.opts.MaxDecisions, j.opts.MaxStrangers, j.opts.MaxAllowed}[r]
+	size := [rings]int64{j.opts.MaxBytes, j.opts.MaxStrangerBytes, j.opts.MaxAllowedBytes}[r]
 	k, _ := tx.Bucket(r.bucket()).Cursor().First()
 	if len(k) >= 8 && (c.decisions[r] > int64(n) || c.bytes[r] > size || keyTime(k).Before(j.opts.Now().Add(-j.opts.MaxAge))) {
 		return k
