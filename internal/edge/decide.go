@@ -28,6 +28,7 @@ type verdict struct {
 	action   trust.Action
 	decision policy.Decision
 	after    string // of a fault: Retry-After in seconds; empty: retryAfter
+	fresh    bool   // the policy was asked, not only remembered
 }
 
 // fault is the verdict of no decision.
@@ -46,7 +47,7 @@ func (e *Edge) decide(ctx context.Context, engine *policy.Engine, in *policy.Acc
 	if e.isStale(now) {
 		return fault(faultStale, fmt.Sprintf("Nothing was heard from the registry for %d seconds.", in.Snapshot.Behind))
 	}
-	d, err := engine.Access(ctx, in)
+	d, fresh, err := engine.Judge(ctx, in)
 	if err != nil {
 		e.cfg.Log.ErrorContext(ctx, "edge: the policy could not decide", "error", err)
 		v = fault(faultPolicy, "The policy could not decide: "+clip(err.Error(), 500))
@@ -55,7 +56,7 @@ func (e *Edge) decide(ctx context.Context, engine *policy.Engine, in *policy.Acc
 	}
 	switch d.Action {
 	case trust.Allow, trust.Quarantine, trust.Deny:
-		return verdict{action: d.Action, decision: d}
+		return verdict{action: d.Action, decision: d, fresh: fresh}
 	}
 	return fault(faultPolicy, fmt.Sprintf("The policy answered %q, which is no decision.", d.Action))
 }
@@ -69,6 +70,10 @@ func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string 
 		out.ValidUntil = time.Unix(d.ValidUntil, 0).UTC()
 	}
 	if v.action == trust.Allow && len(d.Reasons) == 0 {
+		// Of strangers who are told how to sign in nothing is remembered: there is no end of them.
+		if v.fresh && (in.Request.Class == classCommand || in.Certificate.Serial != "") {
+			out.Facts, out.Input = in.RecordKey(), in.Record()
+		}
 		e.cfg.Journal.Record(out)
 		return ""
 	}

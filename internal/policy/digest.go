@@ -11,7 +11,11 @@ import (
 // order of their names, so that two inputs have one digest only if they are equal. SHA-256, because a phone chooses many of the facts.
 func (in *AccessInput) digest(snapshot bool) [sha256.Size]byte {
 	var room [2048]byte
-	b := in.Request.append(room[:0])
+	return sha256.Sum256(in.append(room[:0], snapshot))
+}
+
+func (in *AccessInput) append(b []byte, snapshot bool) []byte {
+	b = in.Request.append(b)
 	b = in.Claimed.append(b)
 	b = in.Credential.append(b)
 	b = in.Certificate.append(b)
@@ -23,7 +27,7 @@ func (in *AccessInput) digest(snapshot bool) [sha256.Size]byte {
 	if snapshot {
 		b = binary.AppendVarint(b, in.Snapshot.Behind)
 	}
-	return sha256.Sum256(b)
+	return b
 }
 
 func appendText(b []byte, s string) []byte {

@@ -111,20 +111,27 @@ func (e *Engine) Replaced() bool { return e.replaced }
 // Access decides about one request at the edge. Every error is a *Fault. A decision about a certificate that the registry knows is remembered under all
 // facts but the clock for as long as it holds, so what it returns is shared: it must not be changed.
 func (e *Engine) Access(ctx context.Context, in *AccessInput) (Decision, error) {
+	d, _, err := e.Judge(ctx, in)
+	return d, err
+}
+
+// Judge is Access, and says whether the policy was asked anew; false for a decision that was remembered.
+func (e *Engine) Judge(ctx context.Context, in *AccessInput) (d Decision, fresh bool, err error) {
 	if in == nil || e.cache == nil || in.Certificate.Status == "" || in.Certificate.Status == "none" {
-		return e.decideAccess(ctx, in)
+		d, err = e.decideAccess(ctx, in)
+		return d, true, err
 	}
 	key, digest := certificateKey{in.Certificate.Issuer, in.Certificate.Serial}, in.digest(e.clock.snapshot)
 	if d, ok := e.cache.get(key, &digest, in.Now); ok {
-		return d, nil
+		return d, false, nil
 	}
-	d, err := e.decideAccess(ctx, in)
+	d, err = e.decideAccess(ctx, in)
 	if err == nil {
 		if until := e.holdsUntil(&d, in.Now); until > in.Now {
 			e.cache.put(key, remembered{digest: digest, from: in.Now, until: until, decision: d})
 		}
 	}
-	return d, err
+	return d, true, err
 }
 
 // decideAccess asks the policy, whatever is remembered.

@@ -75,6 +75,12 @@ type Fault struct {
 
 func (f *Fault) Error() string { return "decide " + f.Entry + ": " + f.Err.Error() }
 
+// isFault tells the failure of a policy from that of its input.
+func isFault(err error) bool {
+	var f *Fault
+	return errors.As(err, &f)
+}
+
 // Unwrap returns the cause.
 func (f *Fault) Unwrap() error { return f.Err }
 

@@ -79,7 +79,7 @@ func (d *Door) settle(ctx context.Context, is *issuer, req *Request, tx registry
 		return nil, err
 	}
 	if decision.Action != trust.Allow {
-		reference := d.record(decision, input, &a, remote)
+		reference := d.record(decision, input, "", &a, remote)
 		if decision.Action == trust.Pend {
 			return nil, d.pend(ctx, is, req, tx, a, decision, reference)
 		}
@@ -213,24 +213,24 @@ func (d *Door) decide(ctx context.Context, is *issuer, req *Request, a *applican
 	if decision, err = d.cfg.Policy.Load().Enroll(ctx, in); err != nil {
 		return decision, nil, fmt.Errorf("decide enrolment of %s: %w", a.device.ID, err)
 	}
-	if decision.Action == trust.Allow {
-		return decision, nil, nil
-	}
 	if input, err = json.Marshal(in); err != nil {
 		return decision, nil, fmt.Errorf("record enrolment decision: %w", err)
+	}
+	if decision.Action == trust.Allow {
+		d.record(decision, input, in.RecordKey(), a, remote)
 	}
 	return decision, input, nil
 }
 
-// record writes a decision into the journal, and returns its reference.
-func (d *Door) record(decision policy.Decision, input []byte, a *applicant, remote string) string {
+// record writes a decision into the journal, and returns its reference. facts are the key of an allow.
+func (d *Door) record(decision policy.Decision, input []byte, facts string, a *applicant, remote string) string {
 	kind := "enrol"
 	if a.renews != nil {
 		kind = "renew"
 	}
 	now := d.cfg.Now()
 	rec := trust.Decision{Reference: trust.NewReference(now), At: now.UTC(), Door: "scep", Action: decision.Action, Reasons: decision.Reasons,
-		Policy: decision.Policy, User: a.owner.Mail, Device: a.device.ID, Command: kind, Remote: remote, Input: input}
+		Policy: decision.Policy, User: a.owner.Mail, Device: a.device.ID, Command: kind, Remote: remote, Input: input, Facts: facts}
 	d.cfg.Journal.Record(rec)
 	return rec.Reference
 }

@@ -145,7 +145,7 @@ func (d *Door) reconsider(ctx context.Context, is *issuer, p registry.Pending, a
 	case decision.Action == trust.Pend:
 		return nil, errPending
 	case decision.Action != trust.Allow:
-		return nil, d.denied(decision, d.record(decision, input, &a, remote))
+		return nil, d.denied(decision, d.record(decision, input, "", &a, remote))
 	}
 	issued, err := d.sign(ctx, is, req, a, decision.Profile)
 	if err != nil {

@@ -1,0 +1,199 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// A plain allow is recorded in a form of its own: its facts as they stand for the digest, behind the clock. It is read many thousand times a second when a
+// policy is tried on what was recorded, and JSON would take longer than the decision.
+
+const (
+	recordedAccess = 1 // the first byte; JSON begins with a brace
+	maxRecorded    = 64 << 10
+)
+
+var errRecorded = errors.New("recorded input is damaged")
+
+// RecordKey identifies the facts under which a plain allow is recorded once: all but the clock, the age of the snapshot, and when the token ends, which every
+// phone renews many times a day. Of inputs with one key the last is kept. 16 octets.
+func (in *AccessInput) RecordKey() string {
+	same := *in
+	same.Credential.Expires, same.Snapshot.Behind = 0, 0
+	d := same.digest(true)
+	return string(d[:16])
+}
+
+// RecordKey is that of AccessInput for enrolments: all facts but the clock.
+func (in *EnrollInput) RecordKey() string {
+	same := *in
+	same.Now = 0
+	text, err := json.Marshal(same)
+	if err != nil {
+		return "" // not reached: the contract is plain data
+	}
+	d := sha256.Sum256(text)
+	return string(d[:16])
+}
+
+// Record returns the input in the form in which plain allows are recorded. DecodeAccess reads it.
+func (in *AccessInput) Record() []byte {
+	b := append(make([]byte, 0, 1024), recordedAccess)
+	b = binary.AppendVarint(b, in.Now)
+	return in.append(b, true)
+}
+
+// DecodeAccess reads a recorded input, in JSON or as Record has written it. A field that the contract does not have is an error.
+func DecodeAccess(raw []byte) (*AccessInput, error) {
+	in := &AccessInput{}
+	if len(raw) > maxRecorded {
+		return nil, fmt.Errorf("%w: larger than %d bytes", errRecorded, maxRecorded)
+	}
+	if len(raw) == 0 || raw[0] != recordedAccess {
+		if err := decodeStrict(raw, in, true); err != nil {
+			return nil, fmt.Errorf("%w: %w", errRecorded, err)
+		}
+		return in, nil
+	}
+	r := &recordReader{text: string(raw[1:])}
+	in.Now = r.varint()
+	in.read(r)
+	if r.bad || r.text != "" {
+		return nil, errRecorded
+	}
+	return in, nil
+}
+
+// DecodeEnroll reads a recorded input of an enrolment, which is JSON.
+func DecodeEnroll(raw []byte) (*EnrollInput, error) {
+	in := &EnrollInput{}
+	if len(raw) > maxRecorded {
+		return nil, fmt.Errorf("%w: larger than %d bytes", errRecorded, maxRecorded)
+	}
+	if err := decodeStrict(raw, in, true); err != nil {
+		return nil, fmt.Errorf("%w: %w", errRecorded, err)
+	}
+	return in, nil
+}
+
+// recordReader takes values off the front of a record. What is read after something damaged is empty.
+type recordReader struct {
+	text string // not yet read; what is read are parts of it
+	bad  bool
+}
+
+func (r *recordReader) varint() int64 {
+	n, size := binary.Varint([]byte(r.text[:min(len(r.text), binary.MaxVarintLen64)]))
+	if size <= 0 {
+		r.bad, r.text = true, ""
+		return 0
+	}
+	r.text = r.text[size:]
+	return n
+}
+
+func (r *recordReader) count() int {
+	n, size := binary.Uvarint([]byte(r.text[:min(len(r.text), binary.MaxVarintLen64)]))
+	if size <= 0 || n > uint64(len(r.text)-size) {
+		r.bad, r.text = true, ""
+		return 0
+	}
+	r.text = r.text[size:]
+	return int(n)
+}
+
+func (r *recordReader) string() string {
+	n := r.count()
+	s := r.text[:n]
+	r.text = r.text[n:]
+	return s
+}
+
+func (r *recordReader) strings(fields ...*string) {
+	for _, f := range fields {
+		*f = r.string()
+	}
+}
+
+func (r *recordReader) bool() bool {
+	if r.text == "" || r.text[0] > 1 {
+		r.bad, r.text = true, ""
+		return false
+	}
+	v := r.text[0] == 1
+	r.text = r.text[1:]
+	return v
+}
+
+func (r *recordReader) bools(fields ...*bool) {
+	for _, f := range fields {
+		*f = r.bool()
+	}
+}
+
+func (r *recordReader) set() map[string]bool {
+	m := map[string]bool{}
+	for range r.count() {
+		k := r.string()
+		m[k] = r.bool()
+	}
+	return m
+}
+
+func (r *recordReader) table() map[string]string {
+	m := map[string]string{}
+	for range r.count() {
+		k := r.string()
+		m[k] = r.string()
+	}
+	return m
+}
+
+// read takes the facts in the order in which append wrote them; a test compares the two for every field.
+func (in *AccessInput) read(r *recordReader) {
+	q, c, k := &in.Request, &in.Claimed, &in.Credential
+	r.strings(&q.Class, &q.Protocol, &q.Tenant, &q.Host, &q.Method, &q.Command, &q.SourceIP)
+	q.Version = int(r.varint())
+	r.strings(&c.DeviceID, &c.DeviceType, &c.UserAgent, &c.Family, &c.Platform, &c.Model)
+	r.strings(&k.Kind, &k.Problem, &k.User, &k.OID, &k.TID, &k.AppID)
+	k.Names = r.set()
+	for range r.count() {
+		k.Audience = append(k.Audience, r.string())
+	}
+	k.Expires = r.varint()
+	in.Certificate.read(r)
+	in.Device.read(r)
+	in.Owner.read(r)
+	p, d := &in.Profile, &in.Duplicate
+	r.bools(&p.Known, &p.Linked)
+	r.strings(&p.ID, &p.Certificate)
+	p.FirstSeen = r.varint()
+	r.bools(&d.DeviceIDManaged, &d.OtherIsOlder, &d.SameUserModel)
+	r.strings(&d.ManagedDevice, &d.OtherDeviceID)
+	d.OtherLastSeen, d.OtherFirstSeen = r.varint(), r.varint()
+	in.Assurance = r.string()
+	in.Snapshot.Behind = r.varint()
+}
+
+func (c *CertFacts) read(r *recordReader) {
+	r.bools(&c.Present)
+	r.strings(&c.Problem, &c.Status, &c.Issuer, &c.Serial, &c.Device, &c.Reason)
+	c.NotAfter, c.ChangedAt, c.SuccessorFirstUse = r.varint(), r.varint(), r.varint()
+}
+
+func (d *DeviceFacts) read(r *recordReader) {
+	r.bools(&d.Known, &d.Managed, &d.Suspended)
+	r.strings(&d.ID, &d.State, &d.Compliant, &d.EASDeviceID, &d.SerialNumber, &d.Model, &d.OS, &d.OSVersion, &d.Source, &d.SuspendReason)
+	d.SilentFor, d.SuspendedAt = r.varint(), r.varint()
+	d.Labels = r.table()
+}
+
+func (o *OwnerFacts) read(r *recordReader) {
+	r.bools(&o.Known, &o.Suspended)
+	r.strings(&o.Mail, &o.OID, &o.TID, &o.SuspendReason)
+	o.SuspendedAt = r.varint()
+	o.Names, o.Delegations = r.set(), r.set()
+}

@@ -1,0 +1,192 @@
+package policy
+
+import (
+	"context"
+	"iter"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern/internal/trust"
+)
+
+// Recorded is a decision that was made, with the facts that it was made on.
+type Recorded struct {
+	Entry     string // access or enroll
+	Reference string // empty for a plain allow, which stands for all requests with its facts
+	At        time.Time
+	Action    trust.Action
+	Codes     []string // of its reasons
+	Policy    string   // digest
+	User      string
+	Device    string
+	Client    string // family of the mail client, or "" for an enrolment
+	Command   string
+	Input     []byte // empty: it was not kept
+}
+
+// ReplayOptions say how to replay. The zero value uses every processor.
+type ReplayOptions struct {
+	Workers  int
+	Progress func(decided int) // called now and then, from any goroutine
+}
+
+const (
+	replayBatch    = 256
+	replayRemember = 1 << 18 // results under the digest of their facts, so that identical ones are evaluated once; some 50 MB
+	progressEvery  = 10_000
+)
+
+// Replay decides recorded decisions again and reports what is different. Memory is bounded however many there are, identical inputs are evaluated once
+// while their result holds, and the clock of each is the one of its input. A decision that cannot be decided again, because its facts were not kept or
+// cannot be read, is counted; an error of the sequence ends the replay.
+func (e *Engine) Replay(ctx context.Context, recorded iter.Seq2[Recorded, error], o ReplayOptions) (*ReplayReport, error) {
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	r := &replay{engine: e, seen: newSeen(), progress: o.Progress}
+	batches := make(chan []Recorded, o.Workers)
+	reports := make([]*ReplayReport, o.Workers)
+	var wg sync.WaitGroup
+	for i := range reports {
+		reports[i] = newReplayReport(e.digest)
+		wg.Go(func() {
+			for batch := range batches {
+				for n := range batch {
+					r.one(ctx, &batch[n], reports[i])
+				}
+			}
+		})
+	}
+	err := feed(ctx, recorded, batches)
+	wg.Wait()
+	total := newReplayReport(e.digest)
+	for _, part := range reports {
+		total.merge(part)
+	}
+	total.finish()
+	return total, err
+}
+
+// feed hands the sequence out in batches, and closes the channel.
+func feed(ctx context.Context, recorded iter.Seq2[Recorded, error], batches chan<- []Recorded) error {
+	defer close(batches)
+	batch := make([]Recorded, 0, replayBatch)
+	for d, err := range recorded {
+		if err != nil {
+			return err
+		}
+		if batch = append(batch, d); len(batch) == replayBatch {
+			select {
+			case batches <- batch:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			batch = make([]Recorded, 0, replayBatch)
+		}
+	}
+	if len(batch) > 0 {
+		batches <- batch
+	}
+	return ctx.Err()
+}
+
+type replay struct {
+	engine   *Engine
+	seen     *seen
+	progress func(int)
+	decided  atomic.Int64
+}
+
+func (r *replay) one(ctx context.Context, d *Recorded, into *ReplayReport) {
+	if n := r.decided.Add(1); r.progress != nil && n%progressEvery == 0 {
+		r.progress(int(n))
+	}
+	into.Decisions++
+	if d.Action == trust.Fault {
+		into.Faults++ // there was no decision to compare with
+		return
+	}
+	if len(d.Input) == 0 {
+		into.WithoutFacts++
+		return
+	}
+	now, evaluated, err := r.decide(ctx, d)
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	if evaluated {
+		into.Evaluated++
+	}
+	into.compare(d, now, err)
+}
+
+// decide asks the policy, or takes what it has said about the same facts.
+func (r *replay) decide(ctx context.Context, d *Recorded) (out outcome, evaluated bool, err error) {
+	if d.Entry == "enroll" {
+		in, err := DecodeEnroll(d.Input)
+		if err != nil {
+			return out, false, err
+		}
+		decision, err := r.engine.Enroll(ctx, in)
+		return outcomeOf(&decision), true, err
+	}
+	in, err := DecodeAccess(d.Input)
+	if err != nil {
+		return out, false, err
+	}
+	digest := in.digest(r.engine.clock.snapshot)
+	if out, ok := r.seen.get(&digest, in.Now); ok {
+		return out, false, nil
+	}
+	decision, err := r.engine.decideAccess(ctx, in)
+	if err != nil {
+		return out, true, err
+	}
+	out = outcomeOf(&decision)
+	r.seen.put(&digest, seenOutcome{outcome: out, from: in.Now, until: r.engine.holdsUntil(&decision, in.Now)})
+	return out, true, nil
+}
+
+// seen remembers outcomes under the digest of their facts. Which displaces which is left to chance.
+type seen struct{ table [64]seenShard }
+
+type seenShard struct {
+	mu sync.Mutex
+	m  map[[16]byte]seenOutcome
+}
+
+type seenOutcome struct {
+	outcome     outcome
+	from, until int64
+}
+
+func newSeen() *seen {
+	s := &seen{}
+	for i := range s.table {
+		s.table[i].m = map[[16]byte]seenOutcome{}
+	}
+	return s
+}
+
+func (s *seen) get(digest *[32]byte, now int64) (outcome, bool) {
+	shard := &s.table[digest[31]%64]
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	r, ok := shard.m[[16]byte(digest[:16])]
+	return r.outcome, ok && r.from <= now && now < r.until
+}
+
+func (s *seen) put(digest *[32]byte, r seenOutcome) {
+	shard := &s.table[digest[31]%64]
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if len(shard.m) >= replayRemember/64 {
+		for k := range shard.m {
+			delete(shard.m, k)
+			break
+		}
+	}
+	shard.m[[16]byte(digest[:16])] = r
+}
