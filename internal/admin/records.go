@@ -38,6 +38,8 @@ func (a *Admin) forgetProfile(c *gin.Context, _ none) (none, error) {
 func (a *Admin) recordRoutes(g *gin.RouterGroup) {
 	g.GET("/audit", handle(a.listAudit))
 	g.GET("/decisions", handle(a.listDecisions))
+	g.GET("/decisions/recorded", a.recorded)
+	g.GET("/decisions/retained", handle(a.retained))
 	g.GET("/decisions/:ref", handle(a.showDecision))
 	g.GET("/status", handle(a.status))
 }

@@ -41,11 +41,42 @@ func Remote(base, token string) *Client {
 // Call sends in as JSON (nil: no body) and decodes the answer into out (nil: ignored). An answer that is not 2xx is an *Error; a server that does not
 // answer is another error, which says what to do.
 func (c *Client) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	resp, err := c.do(ctx, c.http, method, path, query, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 256<<20))
+	if err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("decode answer: %w", err)
+	}
+	return nil
+}
+
+// Stream asks for something that is read as it comes, for as long as ctx allows. The caller closes it.
+func (c *Client) Stream(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	patient := *c.http
+	patient.Timeout = 0
+	resp, err := c.do(ctx, &patient, http.MethodGet, path, query, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// do sends a request and returns an answer that is 2xx.
+func (c *Client) do(ctx context.Context, by *http.Client, method, path string, query url.Values, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return fmt.Errorf("encode request: %w", err)
+			return nil, fmt.Errorf("encode request: %w", err)
 		}
 		body = bytes.NewReader(b)
 	}
@@ -55,36 +86,30 @@ func (c *Client) Call(ctx context.Context, method, path string, query url.Values
 	}
 	req, err := http.NewRequestWithContext(ctx, method, u, body)
 	if err != nil {
-		return fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	resp, err := c.http.Do(req)
+	resp, err := by.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
-		return fmt.Errorf("no Postern answers at %s: start it with `postern serve`, or name its configuration with -c (%w)", c.where, errors.Unwrap(err))
+		return nil, fmt.Errorf("no Postern answers at %s: start it with `postern serve`, or name its configuration with -c (%w)", c.where, errors.Unwrap(err))
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 256<<20))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
 	if err != nil {
-		return fmt.Errorf("read answer: %w", err)
+		return nil, fmt.Errorf("read answer: %w", err)
 	}
-	if resp.StatusCode/100 != 2 {
-		e := &Error{Status: resp.StatusCode, Code: "internal", Message: strings.TrimSpace(string(b))}
-		if json.Unmarshal(b, e) != nil || e.Message == "" {
-			e.Message = fmt.Sprintf("the server answered %s", resp.Status)
-		}
-		return e
+	e := &Error{Status: resp.StatusCode, Code: "internal", Message: strings.TrimSpace(string(b))}
+	if json.Unmarshal(b, e) != nil || e.Message == "" {
+		e.Message = fmt.Sprintf("the server answered %s", resp.Status)
 	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("decode answer: %w", err)
-	}
-	return nil
+	return nil, e
 }

@@ -21,7 +21,7 @@ type Recorded struct {
 	Policy    string   // digest
 	User      string
 	Device    string
-	Client    string // family of the mail client, or "" for an enrolment
+	Client    string // family of the mail client; filled in from Input
 	Command   string
 	Input     []byte // empty: it was not kept
 }
@@ -136,6 +136,7 @@ func (r *replay) decide(ctx context.Context, d *Recorded) (out outcome, evaluate
 	if err != nil {
 		return out, false, err
 	}
+	d.Client = in.Claimed.Family
 	digest := in.digest(r.engine.clock.snapshot)
 	if out, ok := r.seen.get(&digest, in.Now); ok {
 		return out, false, nil
