@@ -9,10 +9,9 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -109,42 +108,15 @@ func (a *app) replay(c *cobra.Command, e *policy.Engine, since time.Time, worker
 		return nil, kept, err
 	}
 	defer body.Close()
-	stop, decided := a.progress(c)
-	report, err := e.Replay(ctx, recorded(body), policy.ReplayOptions{Workers: workers, Progress: func(n int) { decided.Store(int64(n)) }})
-	stop()
+	bar, start := newProgress(c.ErrOrStderr(), 0, "decisions"), time.Now()
+	var one sync.Mutex // workers report at the same time
+	report, err := e.Replay(ctx, recorded(body), policy.ReplayOptions{Workers: workers, Progress: func(n int) {
+		one.Lock()
+		defer one.Unlock()
+		bar.at(n, fmt.Sprintf("%.0f a second", float64(n)/time.Since(start).Seconds()))
+	}})
+	bar.end()
 	return report, kept, err
-}
-
-// progress shows on a terminal how many decisions were decided, twice a second.
-func (a *app) progress(c *cobra.Command) (stop func(), decided *atomic.Int64) {
-	decided = &atomic.Int64{}
-	if f, ok := c.ErrOrStderr().(*os.File); !ok || !terminal(f) {
-		return func() {}, decided
-	}
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(500 * time.Millisecond)
-		defer tick.Stop()
-		start := time.Now()
-		for {
-			select {
-			case <-tick.C:
-				n := decided.Load()
-				fmt.Fprintf(c.ErrOrStderr(), "\r%d decisions, %.0f a second ", n, float64(n)/time.Since(start).Seconds())
-			case <-done:
-				fmt.Fprint(c.ErrOrStderr(), "\r\x1b[K")
-				return
-			}
-		}
-	}()
-	return func() { close(done); <-ended }, decided
-}
-
-// terminal reports whether a person watches.
-func terminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // recorded reads the server's stream.

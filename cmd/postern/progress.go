@@ -12,7 +12,7 @@ import (
 type progress struct {
 	w        io.Writer
 	terminal bool
-	total    int
+	total    int // 0 where nobody knows
 	what     string
 	now      func() time.Time
 	shown    time.Time
@@ -41,19 +41,22 @@ func (p *progress) at(done int, note string) {
 	if p.terminal {
 		every = barEvery
 	}
-	if done < p.total && now.Sub(p.shown) < every {
+	if (done < p.total || p.total == 0) && now.Sub(p.shown) < every {
 		return
 	}
 	p.shown = now
+	line := fmt.Sprintf("%d %s: %s", done, p.what, note)
+	if p.total > 0 {
+		line = fmt.Sprintf("%d of %d %s: %s", done, p.total, p.what, note)
+	}
 	if !p.terminal {
-		fmt.Fprintf(p.w, "%d of %d %s: %s\n", done, p.total, p.what, note)
+		fmt.Fprintln(p.w, line)
 		return
 	}
-	filled := barWidth
 	if p.total > 0 {
-		filled = barWidth * done / p.total
+		filled := barWidth * done / p.total
+		line = fmt.Sprintf("[%s%s] %s", strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), line)
 	}
-	line := fmt.Sprintf("[%s%s] %d of %d %s: %s", strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), done, p.total, p.what, note)
 	fmt.Fprintf(p.w, "\r%-*s", p.width, line)
 	p.width = len(line)
 }

@@ -30,6 +30,8 @@ func RunJournal(t *testing.T, fresh FreshJournal) {
 		"Ages":     ages,
 		"Flood":    flood,
 		"Close":    closingJournal,
+		"Recorded": recordedAgain,
+		"Facts":    recordedFlood,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &journalSuite{T: t, at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
