@@ -2,10 +2,12 @@ package eas
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,20 +33,35 @@ func foreignXML(t *testing.T, program string, body []byte) string {
 	return string(bytes.TrimSpace(data))
 }
 
+// TestRefusalsByPeer has libwbxml read every refusal of every command in every version that has one in WBXML, with each Status that a gate sends.
 func TestRefusalsByPeer(t *testing.T) {
 	program := peertest.Find(t, "wbxml2xml")
-	for c := range golden() {
+	read := 0
+	for _, c := range Commands() {
 		t.Run(c.String(), func(t *testing.T) {
-			_, _, body := Refusal(c, Version161, StatusDeviceIsBlockedForThisUser)
-			text := foreignXML(t, program, body)
-			if c == Find && !strings.Contains(text, "<Find") {
-				t.Skip("this libwbxml does not know code page 25, Find")
-			}
-			_, rest, ok := strings.Cut(text, "<"+rootName(c))
-			if _, rest, ok2 := strings.Cut(rest, ">"); !ok || !ok2 || !strings.Contains(rest, "Status>129</") || strings.Count(rest, "</") != 2 {
-				t.Errorf("wbxml2xml reads %s", text)
+			seen := map[string]bool{} // most versions have the same bytes
+			for _, v := range []Version{Version25, Version120, Version121, Version140, Version141, Version160, Version161} {
+				for _, s := range []Status{StatusInvalidContent, StatusDeviceIDMissingOrInvalid, StatusServerErrorRetryLater, StatusDeviceIsBlockedForThisUser, StatusVersionNotSupported, StatusMaximumDevicesReached} {
+					code, _, body := Refusal(c, v, s)
+					if code != http.StatusOK && len(body) == 0 || seen[string(body)] {
+						continue
+					}
+					seen[string(body)] = true
+					text := foreignXML(t, program, body)
+					if c == Find && !strings.Contains(text, "<Find") {
+						t.Skip("this libwbxml does not know code page 25, Find")
+					}
+					_, rest, ok := strings.Cut(text, "<"+rootName(c))
+					if _, rest, ok2 := strings.Cut(rest, ">"); !ok || !ok2 || !strings.Contains(rest, "Status>"+strconv.Itoa(int(s))+"</") || strings.Count(rest, "</") != 2 {
+						t.Errorf("version %s, Status %d: wbxml2xml reads %s", v, s, text)
+					}
+					read++
+				}
 			}
 		})
+	}
+	if read < 6*(len(golden())-1) { // without Find
+		t.Errorf("wbxml2xml has read %d refusals", read)
 	}
 }
 

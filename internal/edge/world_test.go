@@ -66,6 +66,7 @@ type world struct {
 	ca      authority
 	issuer  string
 	roots   *x509.CertPool
+	server  *x509.Certificate // of the edge
 	addr    string
 
 	upstreamURL string
@@ -126,6 +127,7 @@ func newWorld(t *testing.T, o options) *world {
 	server := newAuthority(t, gateHost)
 	w.roots = x509.NewCertPool()
 	w.roots.AddCert(server.cert)
+	w.server = server.cert
 	tenant := "contoso"
 	if o.tenant != nil {
 		tenant = *o.tenant

@@ -55,6 +55,8 @@ type Exchange struct {
 	seen      []*Seen
 	counts    map[eas.Command]int
 	waiting   int
+	fault     Fault
+	elsewhere string
 }
 
 // NewExchange makes an Exchange without mailboxes.

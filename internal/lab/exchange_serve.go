@@ -49,6 +49,9 @@ func (e *Exchange) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		a = e.answer(r, body, seen)
 	}
+	if e.broken(w, seen, &a) {
+		return
+	}
 	e.end(seen, a)
 	if a.code == statusCanceled { // or this server is shutting down, and the client is still there
 		a = bare(http.StatusServiceUnavailable)

@@ -230,6 +230,8 @@ func (m *Mail) send(ctx context.Context, q request) (Result, error) {
 		result.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	}
 	result.Duration = m.phone.cfg.Now().Sub(start)
+	result.Sent = Sent{Method: q.method, Path: q.path, RawQuery: q.query, Header: req.Header.Clone(), Body: q.body}
+	result.Sent.Header.Del("Authorization")
 	if err != nil {
 		return result, fmt.Errorf("%s: %w", q.what, err)
 	}

@@ -52,6 +52,7 @@ func OutlookMobile(name, deviceID string) PhoneConfig {
 const (
 	digits      = "0123456789"
 	lowerHex    = digits + "abcdef"
+	upperHex    = digits + "ABCDEF"
 	upperBase32 = digits + "ABCDEFGHIJKLMNOPQRSTUV"
 )
 

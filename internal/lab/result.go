@@ -21,6 +21,14 @@ type Result struct {
 	Document   *eas.Element // the body, where it is WBXML
 	Duration   time.Duration
 	Messages   []Message // that came with a Sync
+	Sent       Sent
+}
+
+// Sent is a request as the phone made it, for comparing with what the server got. It holds no credential.
+type Sent struct {
+	Method, Path, RawQuery string
+	Header                 http.Header // without Authorization; with the cookies
+	Body                   []byte
 }
 
 // OK reports whether the command did what it was asked: HTTP 200, and a Status that is no error.
