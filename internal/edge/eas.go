@@ -23,6 +23,7 @@ func (e *Edge) serveEAS(w http.ResponseWriter, r *http.Request, q *request) {
 		e.serveDiscovery(w, r, q)
 		return
 	}
+	q.inform(r)
 	e.serveCommand(w, r, q)
 }
 

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ type situation struct {
 func (e *Edge) situation(q *request, now time.Time) situation {
 	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed"}
 	in.Claimed = policy.ClaimedFacts{DeviceID: q.eas.DeviceID.String(), DeviceType: strings.ToLower(q.eas.DeviceType), UserAgent: q.userAgent,
-		Family: q.client.Family, Platform: q.client.Platform, Model: q.client.Model}
+		Family: q.client.Family, Platform: q.client.Platform, Model: cmp.Or(q.client.Model, q.model), OS: q.os}
 	in.Certificate = e.certificate(q.conn, q.tenant, now)
 	tenant := e.tenant(q, in)
 	in.Request = policy.RequestFacts{Class: q.class, Protocol: protocolEAS, Tenant: tenant, Host: q.host, Method: q.method,
@@ -55,6 +56,7 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 	}
 	if known, ok := e.cfg.Index.Profile(s.profile.Key()); ok {
 		s.profile = known
+		in.Claimed.Model = cmp.Or(in.Claimed.Model, known.Model)
 		in.Profile = policy.ProfileFacts{Known: true, ID: known.ID, FirstSeen: policy.Seconds(known.FirstSeen), Certificate: string(known.Serial), Linked: known.Linked && known.Device == device.ID}
 	}
 	e.duplicates(in, s.profile, device)

@@ -141,7 +141,9 @@ func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (change
 	if s.proved && !s.profile.Linked && (!known || e.rebinds(s)) {
 		p.Serial, p.Device = trust.Serial(in.Certificate.Serial), trust.DeviceID(in.Certificate.Device)
 	} else if known {
-		if now.Sub(s.profile.LastSeen) > refreshAfter && (s.proved || s.profile.Serial == "") {
+		// What a client says of its model comes once in a while, and not with its first command.
+		learnt := s.profile.Model == "" && p.Model != ""
+		if (learnt || now.Sub(s.profile.LastSeen) > refreshAfter) && (s.proved || s.profile.Serial == "") {
 			e.observer.later("profile "+p.ID, func(ctx context.Context) error {
 				_, _, err := e.cfg.Registry.ObserveProfile(ctx, e.principal, p)
 				return err

@@ -27,6 +27,7 @@ type request struct {
 	class      string
 	eas        eas.Request
 	client     eas.Client
+	model, os  string // as the body says, where it does
 	userAgent  string
 	credential policy.CredentialFacts
 	named      bool // the credential itself names a user

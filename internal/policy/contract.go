@@ -41,7 +41,8 @@ type ClaimedFacts struct {
 	UserAgent  string `json:"user_agent"`
 	Family     string `json:"family"`   // of the client application: apple_mail, gmail, outlook, ..., other
 	Platform   string `json:"platform"` // ios, android, windows, unknown
-	Model      string `json:"model"`
+	Model      string `json:"model"`    // of the user agent, or of the DeviceInformation that the mail profile has once sent
+	OS         string `json:"os"`       // of the DeviceInformation in this Provision or Settings; empty with every other command
 }
 
 // CredentialFacts are what the Authorization header says. The edge does not verify tokens and passwords: Exchange does.

@@ -81,7 +81,7 @@ func (r *RequestFacts) append(b []byte) []byte {
 }
 
 func (c *ClaimedFacts) append(b []byte) []byte {
-	return appendTexts(b, c.DeviceID, c.DeviceType, c.UserAgent, c.Family, c.Platform, c.Model)
+	return appendTexts(b, c.DeviceID, c.DeviceType, c.UserAgent, c.Family, c.Platform, c.Model, c.OS)
 }
 
 func (c *CredentialFacts) append(b []byte) []byte {

@@ -87,7 +87,7 @@ func (r *RequestFacts) value() *ast.Term {
 
 func (c *ClaimedFacts) value() *ast.Term {
 	return object(text("device_id", c.DeviceID), text("device_type", c.DeviceType), text("user_agent", c.UserAgent), text("family", c.Family),
-		text("platform", c.Platform), text("model", c.Model))
+		text("platform", c.Platform), text("model", c.Model), text("os", c.OS))
 }
 
 func (c *CredentialFacts) value() *ast.Term {
