@@ -46,7 +46,7 @@ func (a *app) certList() *cobra.Command {
 }
 
 func (a *app) certShow() *cobra.Command {
-	c := &cobra.Command{Use: "show SERIAL", Short: "Show a certificate, with its PEM", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "show SERIAL", Short: "Show a certificate, with its PEM, and who has learnt when that it was revoked, held or released", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return get(a, c, "/certificates/"+url.PathEscape(args[0]), filters(c, "issuer"), printCert)
 		}}
@@ -63,6 +63,9 @@ func printCert(w io.Writer, d api.CertificateDetail) error {
 		{"subject", d.Subject}, {"owner", d.Owner}, {"device", string(d.Device)}, {"valid", stamp(d.NotBefore) + " to " + stamp(d.NotAfter)},
 		{"issued for", d.Evidence.Kind + " " + d.Evidence.Challenge + string(d.Evidence.Renews)}, {"first used", used}, {"SHA-256", d.Fingerprint}}
 	if err := table(w, []string{"certificate", string(d.Serial)}, rows); err != nil {
+		return err
+	}
+	if err := printTimeline(w, d.Timeline); err != nil {
 		return err
 	}
 	_, err := fmt.Fprint(w, "\n", d.PEM)
@@ -108,7 +111,7 @@ func (a *app) crlCommand() *cobra.Command {
 	}}
 	publish.Flags().StringVar(&in.Issuer, "issuer", "", "issuer; may be left out where there is only one")
 	publish.Flags().BoolVar(&in.Base, "base", true, "a complete CRL too; --base=false publishes a delta alone")
-	return group("crl", "Certificate revocation lists", show, publish, a.crlProbe(), a.crlForecast())
+	return group("crl", "Certificate revocation lists", show, publish, a.crlReceipts(), a.crlProbe(), a.crlForecast())
 }
 
 func crlTable(w io.Writer, all []api.CRL) error {

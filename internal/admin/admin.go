@@ -33,6 +33,8 @@ type Config struct {
 	Problems func() []string                               // what makes the process unhealthy
 	Warnings func() []string                               // what an operator should know though it is healthy
 	Forecast func(context.Context) ([]api.Forecast, error) // of the CRLs that are signed here
+	Networks Networks                                      // Microsoft's; the zero value knows none
+	Edge     func() EdgeReactions                          // of the edge of this process; nil without one
 	Version  string
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -45,7 +47,12 @@ type Admin struct {
 }
 
 // New makes the door.
-func New(cfg Config) *Admin { return &Admin{cfg: cfg, started: cfg.Now()} }
+func New(cfg Config) *Admin {
+	if cfg.Networks.Service == nil {
+		cfg.Networks.Service = func(string) string { return "" }
+	}
+	return &Admin{cfg: cfg, started: cfg.Now()}
+}
 
 // Local is the handler for the Unix socket: every request is root's.
 func (a *Admin) Local() http.Handler {

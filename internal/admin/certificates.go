@@ -20,6 +20,7 @@ func (a *Admin) certificateRoutes(g *gin.RouterGroup) {
 	g.POST("/certificates/:serial/release", handle(a.release))
 	g.POST("/revocations", handle(a.revokeMany))
 	g.GET("/crls", handle(a.listCRLs))
+	g.GET("/receipts", handle(a.listReceipts))
 	g.POST("/crls/publish", handle(a.publish))
 	g.GET("/crls/forecast", handle(func(c *gin.Context, _ none) ([]api.Forecast, error) { return a.cfg.Forecast(c) }))
 }
@@ -61,7 +62,15 @@ func (a *Admin) showCertificate(c *gin.Context, _ none) (out api.CertificateDeta
 	if err != nil {
 		return out, err
 	}
-	return a.detail(c, c.Query("issuer"), serial)
+	if out, err = a.detail(c, c.Query("issuer"), serial); err != nil {
+		return out, err
+	}
+	cert, err := a.cfg.Registry.Certificate(c, out.Issuer, serial)
+	if err != nil {
+		return out, err
+	}
+	out.Timeline, err = a.timeline(c, cert)
+	return out, err
 }
 
 func (a *Admin) detail(c *gin.Context, issuer string, serial trust.Serial) (out api.CertificateDetail, err error) {

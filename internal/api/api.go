@@ -135,6 +135,7 @@ type CertificateDetail struct {
 	Certificate
 	Evidence  trust.Evidence `json:"evidence"`
 	FirstUsed *time.Time     `json:"first_used"`
+	Timeline  *Timeline      `json:"timeline"` // of GET only; null if it was never in a CRL
 	PEM       string         `json:"pem"`
 }
 

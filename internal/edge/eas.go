@@ -84,6 +84,7 @@ func (e *Edge) reconsider(ctx context.Context, f *flight) {
 	if v.action == trust.Allow || !e.flights.leave(f) {
 		return
 	}
+	e.reactions.pollEnded()
 	ref := e.record(f.request, s, v, now)
 	e.cfg.Log.InfoContext(ctx, "edge: command in flight is ended", "command", s.input.Request.Command, "device", s.input.Device.ID, "action", string(v.action), "reference", ref)
 	f.cancel(&ended{verdict: v, reference: ref})

@@ -91,6 +91,7 @@ type Edge struct {
 	anchors   atomic.Pointer[anchors]
 	flights   *flights
 	observer  *observer
+	reactions reactions
 	challenge challengeCache
 	spoken    atomic.Pointer[spoken]
 	unwatch   func()
@@ -128,6 +129,7 @@ func New(cfg Config) (*Edge, error) {
 	e.unwatch = cfg.Index.Watch(e.changed)
 	// What changed between reading the anchors and watching is not announced again.
 	e.loadAnchors()
+	e.applied(nil)
 	return e, nil
 }
 
@@ -184,6 +186,7 @@ func (e *Edge) Handler() http.Handler { return http.HandlerFunc(e.serve) }
 
 // changed is told what the index has applied.
 func (e *Edge) changed(changes []registry.Change) {
+	defer e.applied(changes)
 	all := changes == nil
 	for _, c := range changes {
 		if c.Kind == registry.KindCA {

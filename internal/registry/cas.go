@@ -91,7 +91,9 @@ func (r *Registry) CommitCRLs(ctx context.Context, p trust.Principal, after uint
 		return nil
 	}
 	object := crls[0].Issuer + "/" + crls[0].CA
+	var firsts []time.Time // of the changes that are news
 	_, err := r.update(ctx, p, ActCRLCommit, object, func(t *txn) error {
+		firsts = nil
 		known, err := list[CRL](t, tableCRLs, object+"/", "", math.MaxInt, nil)
 		if err != nil {
 			return err
@@ -108,6 +110,11 @@ func (r *Registry) CommitCRLs(ctx context.Context, p trust.Principal, after uint
 			if err := put(t, tableCRLs, crlKey(c), c); err != nil {
 				return err
 			}
+			first, err := t.published(c, known)
+			if err != nil {
+				return err
+			}
+			firsts = append(firsts, first)
 			if err := t.audit(AuditEntry{Action: ActCRLCommit, Object: object, Detail: string(c.Kind) + " CRL", After: snapshot(c)}); err != nil {
 				return err
 			}
@@ -116,7 +123,16 @@ func (r *Registry) CommitCRLs(ctx context.Context, p trust.Principal, after uint
 		t.dropOldCRLs(append(known, crls...))
 		return nil
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	for _, first := range firsts {
+		if !first.IsZero() {
+			r.publishTimes.Observe(r.now().Sub(first))
+			break
+		}
+	}
+	return nil
 }
 
 // dropOldCRLs removes records that nobody can still hold as valid, except the newest of each kind.

@@ -39,6 +39,11 @@ type Journal interface {
 	Fetched(r Receipt)
 	// Receipts lists the fetches of an object, aggregated by network, user agent and number, newest first.
 	Receipts(ctx context.Context, object string, limit int) ([]Receipt, error)
+	// Applied remembers when a door had applied the registry's changes up to a revision, for a while.
+	Applied(r Reaction)
+	// Reactions returns, for each node, when it had applied the change that a revision made: its first Reaction at or after that revision. Nodes that have
+	// not, or of which it is not remembered, are not among them.
+	Reactions(ctx context.Context, rev Revision) ([]Reaction, error)
 	// Dropped returns how many decisions were lost to overload since the start.
 	Dropped() uint64
 	// Stats returns what was not kept since the start.
@@ -67,6 +72,13 @@ type DecisionFilter struct {
 	Device trust.DeviceID
 	Before string // reference of the last decision of the previous page
 	Limit  int    // 1 to 1000; 0 means 100
+}
+
+// Reaction says that a door of a node has applied the registry's changes up to a revision: it decides by them, and what is open is decided again.
+type Reaction struct {
+	Node     string    `json:"node"`
+	Revision Revision  `json:"revision"`
+	At       time.Time `json:"at"`
 }
 
 // Receipt says that a published object was fetched.

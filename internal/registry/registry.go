@@ -20,12 +20,13 @@ type Registry struct {
 	log     *slog.Logger
 	renewal RenewalRules
 
-	policies PolicyRules
+	policies     PolicyRules
+	publishTimes *Timing
 }
 
 // New returns the rules over a store. now must not run backwards by more than the clock of the machine does.
 func New(store Store, now func() time.Time, log *slog.Logger) *Registry {
-	return &Registry{store: store, now: now, log: log, renewal: RenewalRules{}.complete()}
+	return &Registry{store: store, now: now, log: log, renewal: RenewalRules{}.complete(), publishTimes: &Timing{}}
 }
 
 // Store returns the store below, for followers of the revision.

@@ -26,9 +26,10 @@ const (
 	tableTransactions Table = "transactions" // SCEP, by hash of what makes a retry
 	tableCAs          Table = "cas"
 	tableCRLs         Table = "crls"
-	tableRequests     Table = "requests" // stored requests to another door, such as "publish now"
-	tablePending      Table = "pending"  // SCEP requests that wait for an administrator, and their indexes: see pending.go
-	tableConfirm      Table = "confirm"  // issuer/serial: certificates of which a validator has to be told
+	tablePublications Table = "publications" // issuer/ca/number: CRLs, also those that are replaced
+	tableRequests     Table = "requests"     // stored requests to another door, such as "publish now"
+	tablePending      Table = "pending"      // SCEP requests that wait for an administrator, and their indexes: see pending.go
+	tableConfirm      Table = "confirm"      // issuer/serial: certificates of which a validator has to be told
 	tableTokens       Table = "tokens"
 	tableAudit        Table = "audit"        // by revision
 	tablePolicies     Table = "policies"     // by digest
@@ -41,7 +42,7 @@ const (
 // Tables lists every table of the registry, for backends to create.
 func Tables() []Table {
 	return []Table{tableDevices, tableOwners, tableSuspensions, tableCertificates, tableDER, tableSuperseded, tableRevocations, tableStatus, tableProfiles, tableProfileKeys, tableChallenges,
-		tableTransactions, tableCAs, tableCRLs, tableRequests, tablePending, tableConfirm, tableTokens, tablePolicies, tablePolicyFiles, tableActivations, tableAudit, tableByDevice, tableMeta}
+		tableTransactions, tableCAs, tableCRLs, tablePublications, tableRequests, tablePending, tableConfirm, tableTokens, tablePolicies, tablePolicyFiles, tableActivations, tableAudit, tableByDevice, tableMeta}
 }
 
 // Appended lists the tables whose keys only rise: a backend may pack them tightly.

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+
+	"postern/internal/microsoft"
 )
 
 // CheckFiles reports every file that the configuration names and that is missing or does not fit, and listeners that would be in each other's way. It starts
@@ -32,6 +34,11 @@ func (c *Config) CheckFiles() error {
 	p.apart(listeners, "public.https.listen", c.Public != nil && c.Public.ListenTLS != "", func() string { return c.Public.ListenTLS })
 	p.apart(listeners, "edge.listen", c.Edge != nil, func() string { return c.Edge.Listen })
 	p.apart(listeners, "admin.listen", c.Admin != nil, func() string { return c.Admin.Listen })
+	if c.Public != nil && c.Public.Networks != "" {
+		if _, err := microsoft.ReadNetworks(c.Public.Networks); err != nil {
+			p.add("public.microsoft_networks", "%v", err)
+		}
+	}
 	if c.Public != nil && c.Public.ListenTLS != "" {
 		p.pair("public.https", c.Public.Certificate, c.Public.Key)
 	}

@@ -105,6 +105,7 @@ type RenewalSection struct {
 // PublicSection is the listener for SCEP, CRLs and OCSP.
 type PublicSection struct {
 	Listen    string        `yaml:"listen"`
+	Networks  string        `yaml:"microsoft_networks,omitempty" doc:"file with the networks of Microsoft, to tell its fetches of CRLs: what https://endpoints.office.com/endpoints/worldwide answers; left out: the list that Postern brings along"`
 	HTTPS     *HTTPSSection `yaml:"https,omitempty,flow" doc:"SCEP and the pages for MDMs over HTTPS as well; Android through Intune insists on it"`
 	Directory string        `yaml:"directory,omitempty" doc:"CRLs and CA certificates are also written here, each file atomically, for another web server or a CDN"`
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 
+	"postern/internal/admin"
 	"postern/internal/edge"
 )
 
@@ -30,6 +31,7 @@ func (s *Server) openEdge(context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.reactions = func() admin.EdgeReactions { return admin.EdgeReactions(e.Reactions()) }
 	ln, err := s.listen(&s.addresses.Edge, "edge.listen", cfg.Listen)
 	if err != nil {
 		return err

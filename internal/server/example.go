@@ -90,6 +90,7 @@ func Complete() File {
 	f.Issuers[0].Jamf = &JamfSection{User: "jamf", PasswordFile: "jamf.password"}
 	f.Public.Listen = "0.0.0.0:80"
 	f.Public.Directory = "/srv/www/pki"
+	f.Public.Networks = "endpoints.json"
 	f.Public.HTTPS = &HTTPSSection{Listen: "0.0.0.0:8444", Certificate: "public.pem", Key: "public.key"}
 	f.Edge.Listen = "0.0.0.0:443"
 	f.Edge.UpstreamCA = "upstream-roots.pem"

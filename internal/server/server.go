@@ -14,6 +14,7 @@ import (
 
 	"postern/internal/admin"
 	"postern/internal/ca"
+	"postern/internal/microsoft"
 	"postern/internal/policy"
 	"postern/internal/registry"
 	"postern/internal/registry/bolt"
@@ -51,6 +52,7 @@ type Server struct {
 	rotations []*rotation
 	publisher *revocation.Publisher
 	forecasts forecasts
+	reactions func() admin.EdgeReactions // of the edge; nil without one
 }
 
 // Open opens the data directory, the keys and every listener that the configuration asks for. Whatever is wrong is found here, before anything is answered.
@@ -231,8 +233,25 @@ func (s *Server) ownCertificates() []*x509.Certificate {
 	return []*x509.Certificate{pair.Leaf}
 }
 
+// networks are Microsoft's, from the operator's file or as known when this was built.
+func (s *Server) networks() (admin.Networks, error) {
+	n, err := microsoft.KnownNetworks()
+	if p := s.opts.Config.Public; p != nil && p.Networks != "" {
+		n, err = microsoft.ReadNetworks(p.Networks)
+	}
+	if err != nil {
+		return admin.Networks{}, fmt.Errorf("public.microsoft_networks: %w", err)
+	}
+	return admin.Networks{Service: n.Service, Date: n.Date, Source: n.Source}, nil
+}
+
 func (s *Server) openAdmin(context.Context) error {
-	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems, Warnings: s.warnings, Forecast: s.forecast,
+	networks, err := s.networks()
+	if err != nil {
+		return err
+	}
+	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems,
+		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Edge: s.reactions,
 		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log})
 	ln, err := s.listenSocket()
 	if err != nil {

@@ -46,7 +46,7 @@ type Issuer struct {
 }
 
 // Public is a validated PublicSection. ListenTLS is empty without HTTPS, Directory if CRLs are written to the data directory alone.
-type Public struct{ Listen, ListenTLS, Certificate, Key, Directory string }
+type Public struct{ Listen, ListenTLS, Certificate, Key, Directory, Networks string }
 
 // Admin is a validated AdminSection; Certificate and Key are empty on loopback without TLS.
 type Admin struct{ Listen, Certificate, Key string }
@@ -91,6 +91,9 @@ func (f *File) Validate(dir string) (*Config, error) {
 			if rel, err := filepath.Rel(c.Data, c.Public.Directory); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
 				p.add("public.directory", "%q is in the data directory, which is closed to others: choose another", f.Public.Directory)
 			}
+		}
+		if f.Public.Networks != "" {
+			c.Public.Networks = abs(f.Public.Networks)
 		}
 		if h := f.Public.HTTPS; h != nil {
 			p.listen("public.https.listen", h.Listen)

@@ -114,6 +114,7 @@ type batch struct {
 	allows   map[string]tally // by mail profile
 	total    tally
 	receipts map[string]tally // by receiptKey
+	applied  []registry.Reaction
 }
 
 func newBatch(number uint64) *batch {
@@ -126,7 +127,7 @@ func (b *batch) waiting() int {
 }
 
 func (b *batch) empty() bool {
-	return b.waiting() == 0 && b.total.n == 0 && len(b.receipts) == 0
+	return b.waiting() == 0 && b.total.n == 0 && len(b.receipts) == 0 && len(b.applied) == 0
 }
 
 // OpenJournal opens the journal file, creating it in an existing directory. A damaged file is moved aside, with ".damaged" and the time behind its name,

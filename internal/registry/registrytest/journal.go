@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,17 +22,18 @@ type FreshJournal func(t *testing.T, now func() time.Time) (open func() (registr
 // RunJournal checks that a backend keeps the contract of registry.Journal. It wants room for 1000 decisions in the queue and on disk.
 func RunJournal(t *testing.T, fresh FreshJournal) {
 	for name, run := range map[string]func(*testing.T, *journalSuite){
-		"Found":    found,
-		"Allows":   allows,
-		"List":     list,
-		"Filter":   filter,
-		"Receipts": receipts,
-		"Parallel": parallel,
-		"Ages":     ages,
-		"Flood":    flood,
-		"Close":    closingJournal,
-		"Recorded": recordedAgain,
-		"Facts":    recordedFlood,
+		"Found":     found,
+		"Allows":    allows,
+		"List":      list,
+		"Filter":    filter,
+		"Receipts":  receipts,
+		"Reactions": reactions,
+		"Parallel":  parallel,
+		"Ages":      ages,
+		"Flood":     flood,
+		"Close":     closingJournal,
+		"Recorded":  recordedAgain,
+		"Facts":     recordedFlood,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &journalSuite{T: t, at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
@@ -296,6 +298,29 @@ func receipts(t *testing.T, s *journalSuite) {
 		}
 		if rs, err := s.Receipts(context.Background(), "c", 10); err != nil || len(rs) != 0 {
 			t.Errorf("%s: another object: %v, %v", stage, rs, err)
+		}
+	})
+}
+
+// reactions: of each node, the first at or after a revision, whatever came in which order.
+func reactions(t *testing.T, s *journalSuite) {
+	start := s.now()
+	for _, r := range []registry.Reaction{{Node: "a", Revision: 5}, {Node: "b", Revision: 7}, {Node: "a", Revision: 9}, {Node: "b", Revision: 300}, {Node: "a", Revision: 300}} {
+		s.pass(time.Second)
+		s.Applied(r)
+	}
+	at := func(n int) time.Time { return start.Add(time.Duration(n) * time.Second) }
+	s.stages(func(stage string) {
+		for rev, want := range map[registry.Revision][]registry.Reaction{
+			1:   {{Node: "a", Revision: 5, At: at(1)}, {Node: "b", Revision: 7, At: at(2)}},
+			6:   {{Node: "a", Revision: 9, At: at(3)}, {Node: "b", Revision: 7, At: at(2)}},
+			9:   {{Node: "a", Revision: 9, At: at(3)}, {Node: "b", Revision: 300, At: at(4)}},
+			10:  {{Node: "a", Revision: 300, At: at(5)}, {Node: "b", Revision: 300, At: at(4)}},
+			301: {},
+		} {
+			if got, err := s.Reactions(context.Background(), rev); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: revision %d: %v, %v, want %v", stage, rev, got, err, want)
+			}
 		}
 	})
 }
