@@ -21,13 +21,14 @@ const (
 	faultUpstream  = "upstream_unreachable"
 	faultTimeout   = "upstream_timeout"
 	faultChallenge = "upstream_no_challenge"
+	faultTooMany   = "too_many_commands"
 )
 
 // verdict is what was decided about a request: allow, quarantine, deny or fault.
 type verdict struct {
 	action   trust.Action
 	decision policy.Decision
-	after    string // of a fault: Retry-After in seconds; empty: retryAfter
+	after    string // of a fault: Retry-After in seconds; empty: comeBack
 	fresh    bool   // the policy was asked, not only remembered
 }
 

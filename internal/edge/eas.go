@@ -70,8 +70,8 @@ func (e *Edge) admit(ctx context.Context, f *flight) (situation, verdict) {
 func (e *Edge) judge(ctx context.Context, f *flight, s situation, now time.Time) verdict {
 	engine := e.cfg.Policy.Load()
 	v := e.decide(ctx, engine, s.input, now)
-	if v.action == trust.Allow {
-		e.flights.enter(f, s.input, engine, until(s.input, engine, v.decision, now))
+	if v.action == trust.Allow && !e.flights.enter(f, s.input, engine, until(s.input, engine, v.decision, now)) {
+		return fault(faultTooMany, "The phone has more commands under way than it can need.")
 	}
 	return v
 }
@@ -104,7 +104,7 @@ var errDraining = errors.New("the edge is being stopped")
 // refuse answers a verdict that is not allow. Quarantine has no mailbox of its own here: it is refused like deny.
 func (e *Edge) refuse(w http.ResponseWriter, q *request, ref string, v verdict) {
 	if v.action == trust.Fault {
-		w.Header().Set("Retry-After", cmp.Or(v.after, retryAfter))
+		w.Header().Set("Retry-After", cmp.Or(v.after, e.comeBack(returnAfter)))
 		answer(w, ref, http.StatusServiceUnavailable, "", nil)
 		return
 	}

@@ -43,7 +43,6 @@ const (
 	leftoverTimeout   = 2 * time.Second  // for what is left of the body of a request that is answered without it
 	handshakeTimeout  = 15 * time.Second
 	idleTimeout       = 5 * time.Minute
-	retryAfter        = "60" // seconds that a fault asks a phone to wait
 )
 
 // Config says what an Edge is made of. Fields without a remark are required.
@@ -199,11 +198,11 @@ func (e *Edge) changed(changes []registry.Change) {
 		return
 	}
 	for _, c := range changes {
-		e.flights.suspect(string(c.Kind) + "/" + c.ID)
+		e.flights.suspect(dependency{c.Kind, c.ID})
 		if issuer, serial, ok := strings.Cut(c.ID, "/"); ok && c.Kind == registry.KindCertificate {
 			// What it has superseded stands and falls with it.
 			if known, ok := e.cfg.Index.Certificate(issuer, trust.Serial(serial)); ok {
-				e.flights.suspect(string(registry.KindDevice) + "/" + string(known.Device))
+				e.flights.suspect(dependency{registry.KindDevice, string(known.Device)})
 			}
 		}
 	}

@@ -1,190 +1,189 @@
 package edge
 
 import (
-	"context"
+	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/internal/policy"
+	"postern/internal/registry"
 )
 
-const (
-	reconsiderers = 4                      // goroutines that decide again
-	tick          = 100 * time.Millisecond // how often the clock, the policy and the age of the index are looked at
-)
+const flightShards = 16
+
+// maxFlights is how many commands of one certificate may be under way. Exchange allows a user 4 (Exchange Online) or 10 at once by default, on all devices
+// together; this is for a phone that has lost count, and must not be in the way of one with several apps and mailboxes.
+const maxFlights = 64
 
 // flight is a command that was allowed and has not ended.
 type flight struct {
 	request *request
-	cancel  context.CancelCauseFunc
+	cancel  func(error)
 
-	// Under the lock of flights.
+	// Under the lock of its shard.
 	engine   *policy.Engine
 	until    time.Time // when to decide again by the clock alone; zero: never
-	keys     []string
-	queued   bool
+	keys     [dependencies]dependency
+	at       [dependencies]int // its position among those with the same key
+	in       bool
 	answered bool // the upstream's answer has begun
 	over     bool // it has ended, or is being ended
+
+	queued bool // under the lock of flights.queue
 }
 
-// flights holds the commands in flight by what they depend on.
+// dependency is something in the registry that a decision depends on, as registry.Change names it.
+type dependency struct {
+	kind registry.Kind
+	id   string
+}
+
+// dependencies is how many a flight has; the first is its certificate.
+const dependencies = 4
+
+// flights holds the commands in flight by what they depend on. A flight is in the shard of its phone, so that phones seldom wait for each other; a change,
+// which is rare, looks into all of them.
 type flights struct {
+	seed   maphash.Seed
+	shards [flightShards]flightShard
+	queue  doubts
+	recent atomic.Int64 // the most that were in flight lately
+}
+
+type flightShard struct {
 	mu    sync.Mutex
-	all   map[*flight]bool
-	byKey map[string]map[*flight]bool // certificate/ISSUER/SERIAL, device/ID, owner/MAIL, profile/ID
-	queue []*flight
-	wake  chan struct{}
+	byKey map[dependency][]*flight
+	count int
+	_     [64]byte // not in the cache line of its neighbour
 }
 
 func newFlights() *flights {
-	return &flights{all: map[*flight]bool{}, byKey: map[string]map[*flight]bool{}, wake: make(chan struct{}, 1)}
+	fs := &flights{seed: maphash.MakeSeed(), queue: doubts{wake: make(chan struct{}, 1)}}
+	for i := range fs.shards {
+		fs.shards[i].byKey = map[dependency][]*flight{}
+	}
+	return fs
 }
 
-// enter makes an allowed command findable under what its decision depends on.
-func (fs *flights) enter(f *flight, in *policy.AccessInput, engine *policy.Engine, until time.Time) {
-	keys := []string{"certificate/" + in.Certificate.Issuer + "/" + in.Certificate.Serial, "device/" + in.Device.ID, "owner/" + in.Owner.Mail, "profile/" + in.Profile.ID}
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	if f.over {
-		return // it ended while it was decided again
+func (fs *flights) shard(f *flight) *flightShard {
+	name := f.request.conn.fingerprint
+	if name == "" {
+		name = f.request.remote
 	}
-	fs.remove(f)
-	f.engine, f.until, f.keys = engine, until, keys
-	fs.all[f] = true
-	for _, k := range keys {
-		if fs.byKey[k] == nil {
-			fs.byKey[k] = map[*flight]bool{}
-		}
-		fs.byKey[k][f] = true
+	return &fs.shards[maphash.String(fs.seed, name)%flightShards]
+}
+
+// enter makes an allowed command findable under what its decision depends on. It reports false where its phone has too many under way.
+func (fs *flights) enter(f *flight, in *policy.AccessInput, engine *policy.Engine, until time.Time) bool {
+	keys := [dependencies]dependency{{registry.KindCertificate, in.Certificate.Issuer + "/" + in.Certificate.Serial}, {registry.KindDevice, in.Device.ID},
+		{registry.KindOwner, in.Owner.Mail}, {registry.KindProfile, in.Profile.ID}}
+	s := fs.shard(f)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case f.over:
+		return true // it ended while it was decided again
+	case !f.in && in.Certificate.Serial != "" && len(s.byKey[keys[0]]) >= maxFlights:
+		return false
 	}
+	f.engine, f.until = engine, until
+	if f.in && f.keys == keys {
+		return true
+	}
+	s.remove(f)
+	f.keys, f.in = keys, true
+	s.count++
+	for i, k := range keys {
+		f.at[i] = len(s.byKey[k])
+		s.byKey[k] = append(s.byKey[k], f)
+	}
+	return true
 }
 
 // leave ends the watch over f, and reports whether it was on.
 func (fs *flights) leave(f *flight) bool {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	s := fs.shard(f)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	was := !f.over
 	f.over = true
-	fs.remove(f)
+	s.remove(f)
 	return was
 }
 
-func (fs *flights) remove(f *flight) {
-	delete(fs.all, f)
-	for _, k := range f.keys {
-		delete(fs.byKey[k], f)
-		if len(fs.byKey[k]) == 0 {
-			delete(fs.byKey, k)
+// remove takes f out. The last of those with the same key takes its position.
+func (s *flightShard) remove(f *flight) {
+	if !f.in {
+		return
+	}
+	f.in = false
+	s.count--
+	for i, k := range f.keys {
+		list := s.byKey[k]
+		end := len(list) - 1
+		last := list[end]
+		list[f.at[i]], last.at[i] = last, f.at[i]
+		list[end] = nil
+		if end == 0 {
+			delete(s.byKey, k)
+		} else {
+			s.byKey[k] = list[:end]
 		}
 	}
 }
 
 // begun notes that the answer to f has begun: from here on it can only be cut off.
 func (fs *flights) begun(f *flight) {
-	fs.mu.Lock()
+	s := fs.shard(f)
+	s.mu.Lock()
 	f.answered = true
-	fs.mu.Unlock()
+	s.mu.Unlock()
 }
 
 // suspect has everything that depends on key decided again.
-func (fs *flights) suspect(key string) {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	for f := range fs.byKey[key] {
-		fs.put(f)
+func (fs *flights) suspect(key dependency) {
+	for i := range fs.shards {
+		s := &fs.shards[i]
+		s.mu.Lock()
+		for _, f := range s.byKey[key] {
+			fs.queue.put(f)
+		}
+		s.mu.Unlock()
 	}
 }
 
 // suspectAll has everything decided again.
-func (fs *flights) suspectAll() { fs.suspectIf(func(*flight) bool { return true }) }
-
-func (fs *flights) suspectIf(doubt func(*flight) bool) {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	for f := range fs.all {
-		if doubt(f) {
-			fs.put(f)
-		}
-	}
+func (fs *flights) suspectAll() {
+	fs.each(func(f *flight) { fs.queue.put(f) })
 }
 
-// put queues f once.
-func (fs *flights) put(f *flight) {
-	if f.queued {
-		return
-	}
-	f.queued = true
-	fs.queue = append(fs.queue, f)
-	select {
-	case fs.wake <- struct{}{}:
-	default:
-	}
-}
-
-// take returns a flight to be decided again, or nil. Changes from here on queue it anew.
-func (fs *flights) take() *flight {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	if len(fs.queue) == 0 {
-		fs.queue = nil
-		return nil
-	}
-	f := fs.queue[0]
-	fs.queue[0] = nil
-	fs.queue = fs.queue[1:]
-	f.queued = false
-	if len(fs.queue) > 0 {
-		select {
-		case fs.wake <- struct{}{}:
-		default:
+// each calls fn for every flight, under the lock of its shard, and returns how many there are.
+func (fs *flights) each(fn func(*flight)) (n int) {
+	for i := range fs.shards {
+		s := &fs.shards[i]
+		s.mu.Lock()
+		n += s.count
+		for k, list := range s.byKey {
+			if k.kind != registry.KindCertificate {
+				continue // every flight has one, if only an empty one
+			}
+			for _, f := range list {
+				fn(f)
+			}
 		}
+		s.mu.Unlock()
 	}
-	return f
+	return n
 }
 
 // waiting returns the commands whose answer has not begun.
 func (fs *flights) waiting() []*flight {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
 	var out []*flight
-	for f := range fs.all {
+	fs.each(func(f *flight) {
 		if !f.answered {
 			out = append(out, f)
 		}
-	}
+	})
 	return out
-}
-
-// watch decides again whatever is in doubt: by a change in the registry, by the clock, by a new policy, or because the registry is not heard of.
-func (e *Edge) watch(ctx context.Context) {
-	var workers sync.WaitGroup
-	for range reconsiderers {
-		workers.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-e.flights.wake:
-				}
-				for f := e.flights.take(); f != nil; f = e.flights.take() {
-					e.reconsider(ctx, f)
-				}
-			}
-		})
-	}
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			workers.Wait()
-			return
-		case <-ticker.C:
-			now, engine := e.now(), e.cfg.Policy.Load()
-			stale := e.isStale(now)
-			e.flights.suspectIf(func(f *flight) bool {
-				return stale || f.engine != engine || !f.until.IsZero() && !now.Before(f.until)
-			})
-		}
-	}
 }

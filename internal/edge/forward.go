@@ -86,7 +86,7 @@ func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Re
 		e.refuse(w, f.request, end.reference, end.verdict)
 	case errors.Is(cause, errDraining):
 		// No fault, and nothing to look up: the phone comes back, perhaps to another node.
-		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Retry-After", e.comeBack(time.Second))
 		w.Header().Set("Connection", "close")
 		answer(w, "", http.StatusServiceUnavailable, "", nil)
 	case errors.Is(cause, errTimeout):
@@ -105,6 +105,13 @@ func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Re
 		closeWith(w, http.StatusRequestTimeout)
 	default:
 		e.cfg.Log.WarnContext(ctx, "edge: upstream cannot be reached", "error", err)
+		if timeoutFor(f.request.eas.Command) == longPollTimeout {
+			e.linger(r.Context())
+			if r.Context().Err() != nil {
+				e.unanswered(r.Context(), w, r, f, err)
+				return
+			}
+		}
 		e.failed(w, f.request, faultUpstream, "The upstream could not be reached, or broke the connection before its answer was whole. The command was not repeated.")
 	}
 }

@@ -224,44 +224,6 @@ func TestDrain(t *testing.T) {
 	<-gone
 }
 
-// TestManyPings revokes some of many phones at once: theirs end, and the others stay.
-func TestManyPings(t *testing.T) {
-	const phones, revoked = 60, 20
-	w := newWorld(t, options{})
-	w.answerWith(hold(make(chan string, phones)))
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var open []<-chan pinged
-	var serials []trust.Serial
-	for i := range phones {
-		user := fmt.Sprintf("user%d@contoso.com", i)
-		_, c := w.managed(user, "")
-		serials = append(serials, serialOf(c))
-		open = append(open, w.ping(ctx, w.phone(&c, i%2 == 0), command("Ping", user, fmt.Sprintf("PHONE%d", i))))
-	}
-	for _, s := range serials[:revoked] {
-		_, err := w.reg.Revoke(ctx, root, "contoso", s, trust.KeyCompromise, "")
-		must(t, err)
-	}
-	for i, o := range open[:revoked] {
-		select {
-		case got := <-o:
-			if got.err != nil || phoneSees(got.reply) != blocked {
-				t.Errorf("phone %d: %+v", i, got)
-			}
-		case <-time.After(5 * time.Second):
-			t.Fatalf("the Ping of phone %d stays open", i)
-		}
-	}
-	for i, o := range open[revoked:] {
-		select {
-		case got := <-o:
-			t.Errorf("the Ping of phone %d ended too: %+v", revoked+i, got)
-		default:
-		}
-	}
-}
-
 // TestPolicyFault and TestStale: no decision is "try again later", never a refusal, a password prompt or mail.
 func TestPolicyFault(t *testing.T) {
 	w := newWorld(t, options{})
