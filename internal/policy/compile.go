@@ -90,27 +90,36 @@ func (p *program) compiler(ctx context.Context, entry string, store storage.Stor
 
 // prepare compiles one entry point, and says what it reads of the clock. A nil query comes with problems.
 func (p *program) prepare(ctx context.Context, entry string) (query *rego.PreparedEvalQuery, clock clockReads, problems []Problem, err error) {
+	name := "data.postern." + entry + ".decision"
+	query, c, problems, err := p.query(ctx, entry, name)
+	if query == nil {
+		return nil, clock, problems, err
+	}
+	if len(c.GetRulesExact(ast.MustParseRef(name))) == 0 {
+		return nil, clock, []Problem{{Message: name + " is not defined", Advice: "a policy that replaces the built-in one decides for every entry point"}}, nil
+	}
+	return query, p.clockOf(c), nil, nil
+}
+
+// query compiles the policies of one entry point for one question to them. A nil query comes with problems.
+func (p *program) query(ctx context.Context, entry, query string) (*rego.PreparedEvalQuery, *ast.Compiler, []Problem, error) {
 	store := inmem.NewFromObjectWithOpts(p.data, inmem.OptReturnASTValuesOnRead(true))
 	txn, err := store.NewTransaction(ctx)
 	if err != nil {
-		return nil, clock, nil, fmt.Errorf("read policy data: %w", err)
+		return nil, nil, nil, fmt.Errorf("read policy data: %w", err)
 	}
 	defer store.Abort(ctx, txn)
 	c := p.compiler(ctx, entry, store, txn)
 	if c.Compile(p.settled(p.of(entry, false))); c.Failed() {
-		return nil, clock, problemsOf(c.Errors, ""), nil
+		return nil, c, problemsOf(c.Errors, ""), nil
 	}
-	name := "data.postern." + entry + ".decision"
-	if len(c.GetRulesExact(ast.MustParseRef(name))) == 0 {
-		return nil, clock, []Problem{{Message: name + " is not defined", Advice: "a policy that replaces the built-in one decides for every entry point"}}, nil
-	}
-	prepared, err := rego.New(rego.Query(name), rego.Compiler(c), rego.Store(store), rego.Transaction(txn), rego.StrictBuiltinErrors(true),
+	prepared, err := rego.New(rego.Query(query), rego.Compiler(c), rego.Store(store), rego.Transaction(txn), rego.StrictBuiltinErrors(true),
 		rego.Capabilities(p.caps), rego.GenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }),
 	).PrepareForEval(ctx)
 	if err != nil {
-		return nil, clock, problemsOf(err, ""), nil
+		return nil, c, problemsOf(err, ""), nil
 	}
-	return &prepared, p.clockOf(c), nil, nil
+	return &prepared, c, nil, nil
 }
 
 // settled returns the modules with every setting of data.postern.config that is read by its whole name replaced by its value: the data of an engine never

@@ -1,0 +1,97 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+
+	"postern/internal/trust"
+)
+
+// Each refusal is explained by the condition that fails, and a change that lets it through; the words are for people who know no Rego.
+func TestExplainEveryRefusal(t *testing.T) {
+	team := Files{"team.rego": []byte(`package postern.access.team.lock
+
+deny contains "no_screen_lock" if input.device.labels.screen_lock == "no"
+
+deny contains "old_protocol" if input.request.version < 141
+
+quarantine contains "not_compliant" if input.device.compliant == "no"
+
+deny contains "not_a_pilot" if not input.owner.mail in {"alice@contoso.com", "bob@contoso.com"}
+`)}
+	for name, c := range map[string]struct {
+		change func(*AccessInput)
+		fails  string // the condition
+		does   string // in what has to be done
+	}{
+		"no certificate":  {func(in *AccessInput) { in.Certificate, in.Assurance = CertFacts{Status: "none"}, "claimed" }, "certificate_good", "good certificate"},
+		"revoked":         {func(in *AccessInput) { in.Certificate.Status = "revoked" }, "certificate_good", "let it enrol"},
+		"held":            {func(in *AccessInput) { in.Certificate.Status = "held" }, "certificate_good", "good certificate"},
+		"expired":         {func(in *AccessInput) { in.Certificate.NotAfter = in.Now - 1 }, "certificate_good", "good certificate"},
+		"untrusted":       {func(in *AccessInput) { in.Certificate.Problem = "untrusted" }, "certificate_good", "good certificate"},
+		"not managed":     {func(in *AccessInput) { in.Device.Managed = false }, "device_managed", "managed by its MDM"},
+		"blocked":         {func(in *AccessInput) { in.Device.State = "blocked" }, "device_managed", "active"},
+		"retired":         {func(in *AccessInput) { in.Device.State = "retired" }, "device_managed", "registered"},
+		"quarantined":     {func(in *AccessInput) { in.Device.State = "quarantined" }, "device_managed", "active"},
+		"suspended":       {func(in *AccessInput) { in.Device.Suspended = true }, "in_service", "device reinstate"},
+		"owner suspended": {func(in *AccessInput) { in.Owner.Suspended = true }, "in_service", "owner reinstate"},
+		"silent":          {func(in *AccessInput) { in.Device.SilentFor = 30 * 86400 }, "device_heard", "checks in"},
+		"another user": {func(in *AccessInput) {
+			in.Credential.User, in.Credential.Names = "eve@contoso.com", map[string]bool{"eve@contoso.com": true}
+		}, "owner_matches", "owner of the device signs in"},
+		"unreadable sign-in": {func(in *AccessInput) { in.Credential.Problem = "unreadable_credentials" }, "credential_clean", "form that can be read"},
+		"another DeviceId":   {func(in *AccessInput) { in.Device.EASDeviceID = "other" }, "device_id_matches", "eas-device-id"},
+		"a second profile": {func(in *AccessInput) {
+			in.Duplicate = DuplicateFacts{OtherDeviceID: "x", OtherLastSeen: in.Now, OtherIsOlder: true}
+			in.Device.EASDeviceID = ""
+		}, "sole_profile", "profile link"},
+		"a team's label":      {func(in *AccessInput) { in.Device.Labels = map[string]string{"screen_lock": "no"} }, "", "empty, or not there"},
+		"a team's version":    {func(in *AccessInput) { in.Request.Version = 140 }, "", "16.1"},
+		"a team's compliance": {func(in *AccessInput) { in.Device.Compliant = "no" }, "", "compliant"},
+		"two at once":         {func(in *AccessInput) { in.Device.Managed, in.Device.SilentFor = false, 30*86400 }, "device_heard", "checks in"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := managedSample()
+			c.change(&in)
+			x, err := Explain(t.Context(), Options{Files: team}, &in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x.Decision.Action == trust.Allow || x.Beyond || len(x.Conditions) != len(conditionTexts) {
+				t.Fatalf("%+v", x)
+			}
+			for _, cond := range x.Conditions {
+				if cond.Rule == c.fails && cond.Holds {
+					t.Errorf("%s holds", cond.Rule)
+				}
+			}
+			var words strings.Builder
+			for _, set := range x.Changes {
+				for _, change := range set {
+					words.WriteString(change.Fact + " " + change.Do + "\n")
+				}
+			}
+			if !strings.Contains(words.String(), c.does) {
+				t.Errorf("what would change it: %s, want %q", words.String(), c.does)
+			}
+			for _, r := range x.Decision.Reasons {
+				if r.Text == "" {
+					t.Errorf("reason %s without a sentence", r.Code)
+				}
+			}
+		})
+	}
+}
+
+func TestExplainAnAllow(t *testing.T) {
+	in := managedSample()
+	x, err := Explain(t.Context(), Options{}, &in)
+	if err != nil || x.Decision.Action != trust.Allow || len(x.Changes) < 5 {
+		t.Fatalf("%+v, %v", x, err)
+	}
+	for _, c := range x.Conditions {
+		if !c.Holds {
+			t.Errorf("%s does not hold", c.Rule)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package policy
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// field finds a fact by its path in the contract: the field itself, or the map that holds it and its key.
+func (in *AccessInput) field(path []string) (f reflect.Value, key string, ok bool) {
+	f = reflect.ValueOf(in).Elem()
+	for i, name := range path {
+		if f.Kind() == reflect.Map {
+			return f, name, i == len(path)-1
+		}
+		if f.Kind() != reflect.Struct {
+			return f, "", false
+		}
+		at := slices.IndexFunc(reflect.VisibleFields(f.Type()), func(sf reflect.StructField) bool { return sf.Tag.Get("json") == name })
+		if at < 0 {
+			return f, "", false
+		}
+		f = f.Field(at)
+	}
+	return f, "", true
+}
+
+// otherValues returns changes of one fact: to the constants of the rule that reads it, and to nothing.
+func otherValues(in *AccessInput, path []string, r *ast.Rule) (all []changeOf) {
+	f, key, ok := in.clone().field(path)
+	if !ok {
+		return nil
+	}
+	name := strings.Join(path, ".")
+	is := fmt.Sprint(f.Interface())
+	if key != "" {
+		is = "not set"
+		if v := f.MapIndex(reflect.ValueOf(key)); v.IsValid() {
+			is = fmt.Sprint(v.Interface())
+		}
+	}
+	for _, value := range candidates(f, key != "", r) {
+		text := or(value, "empty, or not there")
+		if text == is {
+			continue
+		}
+		all = append(all, changeOf{Change{fmt.Sprintf("The fact %s is %s.", name, or(is, "empty")), fmt.Sprintf("It is %s.", text)}, func(in *AccessInput) {
+			if f, key, ok := in.field(path); ok {
+				setValue(f, key, value)
+			}
+		}})
+	}
+	return all
+}
+
+// candidates are the texts of other values that a field could have.
+func candidates(f reflect.Value, inMap bool, r *ast.Rule) (out []string) {
+	kind := f.Kind()
+	if inMap {
+		kind = f.Type().Elem().Kind()
+	}
+	switch kind {
+	case reflect.Bool:
+		return []string{"true", "false"}
+	case reflect.String:
+		out = append(out, "")
+		ast.WalkTerms(r.Body, func(t *ast.Term) bool {
+			if s, ok := t.Value.(ast.String); ok {
+				out = append(out, string(s))
+			}
+			_, ref := t.Value.(ast.Ref) // whose parts are names
+			return ref
+		})
+	case reflect.Int, reflect.Int64:
+		out = append(out, "0")
+		ast.WalkTerms(r.Body, func(t *ast.Term) bool {
+			if n, ok := t.Value.(ast.Number); ok {
+				if i, whole := n.Int64(); whole {
+					out = append(out, strconv.FormatInt(i-1, 10), strconv.FormatInt(i, 10), strconv.FormatInt(i+1, 10))
+				}
+			}
+			return false
+		})
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// setValue writes a text into a field, or under a key of a map.
+func setValue(f reflect.Value, key, value string) {
+	to := f
+	if key != "" {
+		to = reflect.New(f.Type().Elem()).Elem()
+	}
+	switch to.Kind() {
+	case reflect.Bool:
+		to.SetBool(value == "true")
+	case reflect.String:
+		to.SetString(value)
+	case reflect.Int, reflect.Int64:
+		n, _ := strconv.ParseInt(value, 10, 64) // candidates wrote it
+		to.SetInt(n)
+	default:
+		return
+	}
+	switch {
+	case key == "":
+	case value == "":
+		f.SetMapIndex(reflect.ValueOf(key), reflect.Value{})
+	default:
+		f.SetMapIndex(reflect.ValueOf(key), to)
+	}
+}
