@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
+	"reflect"
+	"strings"
 )
 
 // A plain allow is recorded in a form of its own: its facts as they stand for the digest, behind the clock. It is read many thousand times a second when a
@@ -16,7 +19,23 @@ const (
 	maxRecorded    = 64 << 10
 )
 
-var errRecorded = errors.New("recorded input is damaged")
+var (
+	errRecorded = errors.New("recorded input is damaged")
+	errLayout   = errors.New("recorded input is of a version with other facts")
+)
+
+// layout identifies the fields of the contract, so that what another version has recorded is not taken for something else.
+var layout = string(layoutOf(sha256.New(), reflect.TypeFor[AccessInput]()).Sum(nil)[:4])
+
+func layoutOf(h hash.Hash, t reflect.Type) hash.Hash {
+	for i := range t.NumField() {
+		fmt.Fprintf(h, "%s %s\n", t.Field(i).Tag.Get("json"), t.Field(i).Type.Kind())
+		if t.Field(i).Type.Kind() == reflect.Struct {
+			layoutOf(h, t.Field(i).Type)
+		}
+	}
+	return h
+}
 
 // RecordKey identifies the facts under which a plain allow is recorded once: all but the clock, the age of the snapshot, and when the token ends, which every
 // phone renews many times a day. Of inputs with one key the last is kept. 16 octets.
@@ -41,7 +60,7 @@ func (in *EnrollInput) RecordKey() string {
 
 // Record returns the input in the form in which plain allows are recorded. DecodeAccess reads it.
 func (in *AccessInput) Record() []byte {
-	b := append(make([]byte, 0, 1024), recordedAccess)
+	b := append(append(make([]byte, 0, 1024), recordedAccess), layout...)
 	b = binary.AppendVarint(b, in.Now)
 	return in.append(b, true)
 }
@@ -58,7 +77,11 @@ func DecodeAccess(raw []byte) (*AccessInput, error) {
 		}
 		return in, nil
 	}
-	r := &recordReader{text: string(raw[1:])}
+	text, ok := strings.CutPrefix(string(raw[1:]), layout)
+	if !ok {
+		return nil, errLayout
+	}
+	r := &recordReader{text: text}
 	in.Now = r.varint()
 	in.read(r)
 	if r.bad || r.text != "" {
@@ -157,7 +180,7 @@ func (in *AccessInput) read(r *recordReader) {
 	q, c, k := &in.Request, &in.Claimed, &in.Credential
 	r.strings(&q.Class, &q.Protocol, &q.Tenant, &q.Host, &q.Method, &q.Command, &q.SourceIP)
 	q.Version = int(r.varint())
-	r.strings(&c.DeviceID, &c.DeviceType, &c.UserAgent, &c.Family, &c.Platform, &c.Model)
+	r.strings(&c.DeviceID, &c.DeviceType, &c.UserAgent, &c.Family, &c.Platform, &c.Model, &c.OS)
 	r.strings(&k.Kind, &k.Problem, &k.User, &k.OID, &k.TID, &k.AppID)
 	k.Names = r.set()
 	for range r.count() {
