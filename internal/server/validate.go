@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -88,7 +89,7 @@ func (f *File) Validate(dir string) (*Config, error) {
 		if f.Public.Directory != "" {
 			c.Public.Directory = abs(f.Public.Directory)
 			// What is in the data directory is not for the world, and has files of the same names.
-			if rel, err := filepath.Rel(c.Data, c.Public.Directory); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+			if rel, err := filepath.Rel(cmp.Or(c.Data, dir), c.Public.Directory); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
 				p.add("public.directory", "%q is in the data directory, which is closed to others: choose another", f.Public.Directory)
 			}
 		}
