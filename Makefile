@@ -46,7 +46,7 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 	    echo "$$p $$f"; $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-20s} -fuzzminimizetime 10x $$p || exit 1; done; done
 
 bench: ## benchmarks, with the ratio to a peer of the same run
-	$(GO) test -tags $(TAGS) -run '^$$' -bench . -benchmem ./...
+	$(GO) test -tags $(TAGS) -run '^$$' -bench . -benchmem -timeout 60m ./...
 
 clean: ## remove what was built
 	rm -rf bin
