@@ -24,6 +24,8 @@ proved := "managed_profile" if managed_profile
 
 proved := "discovery" if discovery
 
+proved := "sign_in" if sign_in
+
 # Almost every request: all conditions of a managed profile, each in its plainest form, in one rule because that is several times faster. It proves
 # nothing that managed_profile does not; a test compares them. Lists instead of sets, and the configuration by its
 # whole name, for which the engine puts its value when it loads: both are cheaper.
@@ -60,7 +62,7 @@ plain if {
 
 managed_profile if {
 	input.request.class == "command"
-	certificate_good
+	device_assured
 	device_managed
 	device_heard
 	in_service
@@ -110,7 +112,7 @@ device_managed if {
 	device_bound
 }
 
-# Without a certificate that chains to this issuer there is nothing to bind; certificate_good asks for one.
+# Without a certificate that chains to this issuer there is nothing to bind; device_assured asks for one, or for the token of this device.
 device_bound if input.certificate.device == input.device.id
 
 device_bound if input.certificate.status == "none"
@@ -170,22 +172,31 @@ device_id_matches if not input.claimed.family in config.device_id_families
 
 device_id_matches if input.profile.linked
 
-device_id_matches if input.request.protocol == "autodiscover"
+# These have no DeviceId.
+device_id_matches if input.request.protocol in {"autodiscover", "ews"}
 
 sole_profile if {
 	not without_certificate
 	first_device_id
 }
 
-# Duplicate (a): the DeviceId of a managed profile without its certificate.
+# Duplicate (a): the DeviceId of a managed profile without its certificate, or without its token where that is accepted.
 without_certificate if {
 	input.duplicate.device_id_managed
 	input.certificate.status == "none"
+	not token_accepted
 }
 
 without_certificate if {
 	input.duplicate.device_id_managed
 	input.duplicate.managed_device != input.certificate.device
+	not token_accepted
+}
+
+without_certificate if {
+	input.duplicate.device_id_managed
+	input.duplicate.managed_device != input.device.id
+	token_accepted
 }
 
 # Duplicate (b): one certificate under a second DeviceId of the same client family. The one that the MDM reports wins; otherwise the newcomer waits
@@ -243,6 +254,11 @@ denied contains code if {
 	some code in command_denied
 }
 
+denied contains code if {
+	input.request.class == "token"
+	some code in token_denied
+}
+
 credential_codes := {
 	"duplicate_credentials": "duplicate_credentials",
 	"app_only": "app_only_credential",
@@ -250,7 +266,10 @@ credential_codes := {
 	"wrong_audience": "wrong_audience",
 }
 
-command_denied contains "no_certificate" if not input.certificate.present
+command_denied contains "no_certificate" if {
+	not input.certificate.present
+	not token_accepted
+}
 
 command_denied contains "certificate_held" if input.certificate.status == "held"
 
@@ -325,6 +344,11 @@ quarantined contains code if {
 	some code in command_quarantined
 }
 
+quarantined contains "device_quarantined" if {
+	input.request.class == "token"
+	input.device.state == "quarantined"
+}
+
 command_quarantined contains "device_quarantined" if input.device.state == "quarantined"
 
 command_quarantined contains "duplicate_profile_second_device_id" if not first_device_id
@@ -361,6 +385,11 @@ ends contains grace_end if {
 ends contains duplicate_end + 1 if {
 	input.duplicate.other_device_id != ""
 	input.now <= duplicate_end
+}
+
+ends contains input.assurance_until if {
+	input.assurance == "token"
+	input.now < input.assurance_until
 }
 
 ends contains exception.until if some exception in applied

@@ -55,9 +55,13 @@ never_lifted := {
 	"device_retired",
 	"device_suspended",
 	"duplicate_credentials",
+	"no_certificate_or_ticket",
 	"no_user",
 	"owner_mismatch",
 	"owner_suspended",
+	"ticket_of_another_device",
+	"ticket_revoked",
+	"ticket_unknown",
 	"unreadable_credentials",
 	"wrong_audience",
 	"wrong_tenant",
@@ -65,11 +69,22 @@ never_lifted := {
 
 # Only for the owner of a known device: an exception never stands in for knowing who asks.
 exceptions contains exception if {
-	credential_clean
-	owner_matches
+	owner_asks
 	some exception in data.postern.access.team[_].except
 	well_formed(exception)
 	input.now < exception.until
+}
+
+owner_asks if {
+	credential_clean
+	owner_matches
+}
+
+# A sign-in names nobody yet: the device, by certificate or ticket, stands for its owner.
+owner_asks if {
+	input.request.class == "token"
+	sign_in_assured
+	input.owner.known
 }
 
 lifted contains code if {
@@ -138,6 +153,24 @@ exempt if {
 	}
 }
 
+exempt if {
+	not proved
+	input.request.class == "token"
+	count(applied) > 0
+	sign_in_assured
+	in_service
+	every condition in sign_in_unproved {
+		some code, condition_of_code in conditions
+		condition_of_code == condition
+		code in lifted
+		code in spoken
+	}
+}
+
+sign_in_unproved contains "device" if not device_managed
+
+sign_in_unproved contains "report" if not device_heard
+
 conditions := {
 	"certificate_superseded": "certificate",
 	"client_not_allowed": "client",
@@ -160,7 +193,7 @@ unproved contains "credential" if not credential_clean
 
 unproved contains "owner" if not owner_matches
 
-unproved contains "certificate" if not certificate_good
+unproved contains "certificate" if not device_assured
 
 unproved contains "device" if not device_managed
 

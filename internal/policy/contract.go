@@ -18,18 +18,23 @@ type AccessInput struct {
 	Owner       OwnerFacts      `json:"owner"`
 	Profile     ProfileFacts    `json:"profile"`
 	Duplicate   DuplicateFacts  `json:"duplicate"`
-	Assurance   string          `json:"assurance"` // certificate, token or claimed
-	Snapshot    SnapshotFacts   `json:"snapshot"`
+	Ticket      TicketFacts     `json:"ticket"`
+
+	// Assurance is how the edge knows the device: certificate (a good one on this connection), token (a live ticket, or a bearer token that was obtained
+	// through one) or claimed (nothing but what the phone says). AssuranceUntil is when such a token expires; 0 for the others.
+	Assurance      string        `json:"assurance"`
+	AssuranceUntil int64         `json:"assurance_until"`
+	Snapshot       SnapshotFacts `json:"snapshot"`
 }
 
 // RequestFacts describe the request itself.
 type RequestFacts struct {
-	Class    string `json:"class"`    // discovery or command
-	Protocol string `json:"protocol"` // eas, autodiscover
+	Class    string `json:"class"`    // discovery, command, or token: a request to the token endpoint of the OAuth front
+	Protocol string `json:"protocol"` // eas, ews, autodiscover, oauth
 	Tenant   string `json:"tenant"`   // the issuer whose gate this is
 	Host     string `json:"host"`
 	Method   string `json:"method"`
-	Command  string `json:"command"` // EAS command, lower case; options for OPTIONS
+	Command  string `json:"command"` // EAS command, lower case; options for OPTIONS; at the token endpoint the grant type
 	Version  int    `json:"version"` // EAS protocol version times ten: 161; 0 where none was given
 	SourceIP string `json:"source_ip"`
 }
@@ -125,6 +130,14 @@ type DuplicateFacts struct {
 	SameUserModel   bool   `json:"same_user_model"` // a managed profile of the same user and hardware model is active: a hint only
 }
 
+// TicketFacts are the per-device address of the OAuth front: the one that a sign-in came to, or the one through which the request's bearer token was
+// obtained.
+type TicketFacts struct {
+	Status string `json:"status"` // live; revoked, by an administrator or with the owner that it was made for; unknown; none: without a ticket
+	ID     string `json:"id"`
+	Device string `json:"device"`
+}
+
 // SnapshotFacts say how fresh the registry's facts are.
 type SnapshotFacts struct {
 	Behind int64 `json:"behind"` // seconds since the edge last heard from the registry
@@ -174,6 +187,6 @@ type Decision struct {
 	Reasons    []trust.Reason `json:"reasons"`           // the most telling first; at least one unless Action is allow
 	ValidUntil int64          `json:"valid_until"`       // Unix seconds: the earliest end among the facts used; 0: for as long as the facts hold
 	Profile    string         `json:"profile,omitempty"` // enrolment only: the certificate profile, empty for the issuer's default
-	Rule       string         `json:"rule,omitempty"`    // what allowed it: managed_profile, discovery, enrolment, renewal or exception
+	Rule       string         `json:"rule,omitempty"`    // what allowed it: managed_profile, discovery, sign_in, enrolment, renewal or exception
 	Policy     string         `json:"policy"`            // digest of the policy that decided
 }

@@ -23,7 +23,8 @@ func (in *AccessInput) append(b []byte, snapshot bool) []byte {
 	b = in.Owner.append(b)
 	b = in.Profile.append(b)
 	b = in.Duplicate.append(b)
-	b = appendText(b, in.Assurance)
+	b = appendTexts(b, in.Ticket.Status, in.Ticket.ID, in.Ticket.Device, in.Assurance)
+	b = binary.AppendVarint(b, in.AssuranceUntil)
 	if snapshot {
 		b = binary.AppendVarint(b, in.Snapshot.Behind)
 	}

@@ -74,6 +74,8 @@ func TestSamples(t *testing.T) {
 		"another_user":                  "deny  owner_mismatch",
 		"unknown_client":                "allow managed_profile unknown_client",
 		"silent":                        "deny  device_silent",
+		"token":                         "deny  no_certificate",
+		"sign_in":                       "allow sign_in ",
 		"basic":                         "allow managed_profile ",
 	}
 	for _, s := range accessSamples() {
@@ -111,7 +113,9 @@ func TestValidUntil(t *testing.T) {
 			want = s.in.Certificate.SuccessorFirstUse + 72*3600
 		case "duplicate_second_device_id":
 			want = s.in.Duplicate.OtherLastSeen + 14*86400 + 1
-		case "unmanaged", "discovery":
+		case "token":
+			want = s.in.AssuranceUntil
+		case "unmanaged", "discovery", "sign_in":
 		default:
 			continue
 		}
@@ -126,6 +130,7 @@ func TestValidUntil(t *testing.T) {
 func TestInputEqualsJSON(t *testing.T) {
 	full := managedSample()
 	full.Duplicate = DuplicateFacts{true, "d", "o", 1 << 40, 2, true, true}
+	full.Ticket, full.AssuranceUntil = TicketFacts{"live", "i", "d"}, 1<<41
 	full.Snapshot.Behind, full.Profile.Linked, full.Certificate.SuccessorFirstUse = 3, true, 4
 	enrol := enrollSamples()[1].in
 	for _, c := range []struct {
@@ -164,8 +169,8 @@ func TestSchemasAreCurrent(t *testing.T) {
 // TestEveryCodeIsTold compares the codes in the built-in Rego with the table of sentences.
 func TestEveryCodeIsTold(t *testing.T) {
 	used := map[string]bool{}
-	quoted := regexp.MustCompile(`(?m)^(?:command_)?(?:denied|quarantined|pends) contains "([a-z_]+)"|^notes contains "([a-z_]+)"|"code": "([a-z_]+)"|^\t"[a-z_]+": "([a-z_]+_credentials?|wrong_[a-z]+)",$`)
-	for _, name := range []string{"access.rego", "access_team.rego", "enroll.rego"} {
+	quoted := regexp.MustCompile(`(?m)^(?:command_|token_)?(?:denied|quarantined|pends) contains "([a-z_]+)"|^notes contains "([a-z_]+)"|"code": "([a-z_]+)"|^\t"[a-z_]+": "([a-z_]+_credentials?|wrong_[a-z]+)",$`)
+	for _, name := range []string{"access.rego", "access_team.rego", "access_token.rego", "enroll.rego"} {
 		content, err := fs.ReadFile(policies.Files(), name)
 		if err != nil {
 			t.Fatal(err)

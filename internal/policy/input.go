@@ -76,7 +76,8 @@ func (in *AccessInput) valueWith(s *standing) *ast.Term {
 	return object(
 		number("now", in.Now), pair{keys["request"], in.Request.value()}, pair{keys["claimed"], in.Claimed.value()}, pair{keys["credential"], in.Credential.value()},
 		pair{keys["certificate"], s.certificate}, pair{keys["device"], s.device}, pair{keys["owner"], s.owner},
-		pair{keys["profile"], in.Profile.value()}, pair{keys["duplicate"], in.Duplicate.value()}, text("assurance", in.Assurance),
+		pair{keys["profile"], in.Profile.value()}, pair{keys["duplicate"], in.Duplicate.value()}, pair{keys["ticket"], in.Ticket.value()},
+		text("assurance", in.Assurance), number("assurance_until", in.AssuranceUntil),
 		pair{keys["snapshot"], object(number("behind", in.Snapshot.Behind))})
 }
 
@@ -120,6 +121,10 @@ func (p *ProfileFacts) value() *ast.Term {
 func (d *DuplicateFacts) value() *ast.Term {
 	return object(boolean("device_id_managed", d.DeviceIDManaged), text("managed_device", d.ManagedDevice), text("other_device_id", d.OtherDeviceID),
 		number("other_last_seen", d.OtherLastSeen), number("other_first_seen", d.OtherFirstSeen), boolean("other_is_older", d.OtherIsOlder), boolean("same_user_model", d.SameUserModel))
+}
+
+func (t *TicketFacts) value() *ast.Term {
+	return object(text("status", t.Status), text("id", t.ID), text("device", t.Device))
 }
 
 func (in *EnrollInput) value() *ast.Term {

@@ -45,6 +45,7 @@ func managedSample() AccessInput {
 			ChangedAt: sampleNow - 100*86400},
 		Device: sampleDevice("active"), Owner: sampleOwner(),
 		Profile:   ProfileFacts{Known: true, ID: "mp-1", FirstSeen: sampleNow - 90*86400, Certificate: "0a1b"},
+		Ticket:    TicketFacts{Status: "none"},
 		Assurance: "certificate",
 	}
 }
@@ -98,6 +99,19 @@ func accessSamples() []accessSample {
 		}),
 		vary("unknown_client", func(in *AccessInput) {
 			in.Claimed = ClaimedFacts{DeviceID: "x1", DeviceType: "Thing", UserAgent: "Thing/1.0", Family: "other", Platform: "unknown"}
+		}),
+		vary("token", func(in *AccessInput) {
+			bare(in)
+			in.Claimed = ClaimedFacts{DeviceID: "androidc12", DeviceType: "Android", UserAgent: "Android-Mail/2026.1", Family: "gmail", Platform: "android"}
+			in.Device.EASDeviceID, in.Ticket = "", TicketFacts{Status: "live", ID: "0123456789abcdef", Device: "dev-alice"}
+			in.Assurance, in.AssuranceUntil = "token", sampleNow+3600
+		}),
+		vary("sign_in", func(in *AccessInput) {
+			bare(in)
+			in.Request = RequestFacts{Class: "token", Protocol: "oauth", Tenant: "contoso", Host: "mail.contoso.com", Method: "POST", Command: "authorization_code",
+				SourceIP: "203.0.113.7"}
+			in.Credential, in.Claimed, in.Profile = CredentialFacts{Kind: "none"}, ClaimedFacts{Family: "other", Platform: "unknown"}, ProfileFacts{}
+			in.Assurance, in.Ticket = "token", TicketFacts{Status: "live", ID: "0123456789abcdef", Device: "dev-alice"}
 		}),
 		vary("silent", func(in *AccessInput) { in.Device.SilentFor = 30 * 86400 }),
 		vary("basic", func(in *AccessInput) {

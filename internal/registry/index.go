@@ -34,6 +34,8 @@ type Index struct {
 	byDevice map[trust.DeviceID]set[string] // device -> profile ids
 	byUser   map[string]set[string]         // user -> ids of the profiles that are a device's
 	byEAS    map[string]set[trust.DeviceID] // EAS DeviceId as the MDM reports it -> devices
+	tickets  map[string]Ticket              // by hash
+	grants   map[string]Grant               // by keyed hash of the token
 	watchers map[int]func([]Change)
 	nextID   int
 }
@@ -162,6 +164,8 @@ func (x *Index) fetchOne(rd Reader, c Change) (func(), error) {
 			return func() { x.dropProfile(c.ID) }, nil
 		}
 		return func() { x.setProfile(p) }, err
+	case KindTicket, KindGrant:
+		return x.fetchTicket(rd, c)
 	}
 	return nil, nil
 }

@@ -12,7 +12,8 @@ import (
 func (x *Index) load(ctx context.Context) error {
 	fresh := &Index{store: x.store, now: x.now, log: x.log, names: newNames(), devices: map[trust.DeviceID]trust.Device{},
 		owners: map[string]trust.Owner{}, cas: map[string]CA{}, profiles: map[trust.ProfileKey]trust.MailProfile{}, profIDs: map[string]trust.ProfileKey{},
-		byClient: map[string]set[string]{}, byDevice: map[trust.DeviceID]set[string]{}, byUser: map[string]set[string]{}, byEAS: map[string]set[trust.DeviceID]{}}
+		byClient: map[string]set[string]{}, byDevice: map[trust.DeviceID]set[string]{}, byUser: map[string]set[string]{}, byEAS: map[string]set[trust.DeviceID]{},
+		tickets: map[string]Ticket{}, grants: map[string]Grant{}}
 	var start Revision
 	if err := x.store.View(ctx, func(rd Reader) error { start = rd.Revision(); return nil }); err != nil {
 		return err
@@ -36,12 +37,16 @@ func (x *Index) load(ctx context.Context) error {
 	if err == nil {
 		err = loadTable(ctx, x.store, tableProfiles, (*fields).profile, func(p *trust.MailProfile) { fresh.setProfile(*p) })
 	}
+	if err == nil {
+		err = fresh.loadTickets(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	x.mu.Lock()
 	x.certs, x.names, x.devices, x.owners, x.cas = fresh.certs, fresh.names, fresh.devices, fresh.owners, fresh.cas
 	x.profiles, x.profIDs, x.byClient, x.byDevice, x.byUser, x.byEAS = fresh.profiles, fresh.profIDs, fresh.byClient, fresh.byDevice, fresh.byUser, fresh.byEAS
+	x.tickets, x.grants = fresh.tickets, fresh.grants
 	x.mu.Unlock()
 	x.advance(start, nil)
 	return x.follow(ctx)

@@ -67,7 +67,7 @@ func (w *world) history(r *rand.Rand, steps int) {
 	}
 	for range steps {
 		w.pass(time.Second)
-		switch r.IntN(13) {
+		switch r.IntN(14) {
 		case 0:
 			add()
 		case 1, 2:
@@ -107,8 +107,25 @@ func (w *world) history(r *rand.Rand, steps int) {
 		case 12:
 			_, _ = w.reg.SuspendOwner(ctx, desk, owners[r.IntN(3)], trust.SuspendAbsent, "")
 			_, _ = w.reg.ReinstateOwner(ctx, desk, owners[r.IntN(3)], "")
+		case 13:
+			w.sign(r, device())
 		case 10:
 			w.settle(r, serials)
+		}
+	}
+}
+
+// sign makes a ticket and a grant through it, revokes one, or sweeps.
+func (w *world) sign(r *rand.Rand, d trust.DeviceID) {
+	ctx := w.Context()
+	switch all, _ := w.reg.Tickets(ctx, registry.TicketFilter{}); {
+	case r.IntN(4) == 0 && len(all) > 0:
+		_, _, _ = w.reg.RevokeTicket(ctx, officer, all[r.IntN(len(all))].ID)
+	case r.IntN(4) == 0:
+		_, _ = w.reg.DeleteExpired(ctx, w.now().Add(time.Duration(r.IntN(60*24))*time.Hour))
+	default:
+		if secret, _, _, err := w.reg.CreateTicket(ctx, officer, d); err == nil {
+			w.grant(d, secret, fmt.Sprint(r.IntN(100)), time.Hour)
 		}
 	}
 }

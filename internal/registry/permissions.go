@@ -42,6 +42,9 @@ const (
 	ActTokenCreate     = "token.create"
 	ActTokenRevoke     = "token.revoke"
 	ActTokenList       = "token.list"
+	ActTicketCreate    = "ticket.create"
+	ActTicketRevoke    = "ticket.revoke"
+	ActGrantRecord     = "grant.record"
 )
 
 // rights returns the actions of a principal. Reading needs no right here: the admin door asks MayRead.
@@ -52,7 +55,7 @@ func rights(p trust.Principal) []string {
 	case "mdm":
 		return []string{ActDeviceReport, ActChallenge, ActUnbound, ActRevoke}
 	case "edge":
-		return []string{ActProfileObserve, ActUsed}
+		return []string{ActProfileObserve, ActUsed, ActGrantRecord}
 	case "publisher":
 		return []string{ActCRLCommit}
 	case "system":
@@ -62,11 +65,12 @@ func rights(p trust.Principal) []string {
 	case trust.PKIOfficer:
 		return []string{ActDeviceAdd, ActDeviceUpdate, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActDeviceSuspend, ActDeviceReinstate,
 			ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
-			ActRelease, ActProfileLink, ActProfileForget, ActPublish}
+			ActRelease, ActProfileLink, ActProfileForget, ActPublish, ActTicketCreate, ActTicketRevoke}
 	case trust.PolicyAuthor:
 		return []string{ActPolicyPut, ActPolicyActivate}
 	case trust.HelpDesk:
-		return []string{ActDeviceSuspend, ActDeviceReinstate, ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget}
+		return []string{ActDeviceSuspend, ActDeviceReinstate, ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget,
+			ActTicketRevoke}
 	}
 	return nil
 }
@@ -75,7 +79,7 @@ func rights(p trust.Principal) []string {
 func permitted(p trust.Principal, action string) bool {
 	if p.Role == trust.Root {
 		switch action {
-		case ActUnbound, ActEnrol, ActRenew, ActPend, ActConfirm, ActWithdraw, ActDeviceReport, ActCRLCommit, ActProfileObserve, ActUsed, ActSweep:
+		case ActUnbound, ActEnrol, ActRenew, ActPend, ActConfirm, ActWithdraw, ActDeviceReport, ActCRLCommit, ActProfileObserve, ActUsed, ActSweep, ActGrantRecord:
 			return false
 		}
 		return true

@@ -152,6 +152,20 @@ func otherRules() []rule {
 			_, _, err = w.reg.ActivatePolicy(w.Context(), p, v.Digest, "")
 			return err
 		}},
+		{registry.ActTicketCreate, "root officer", func(w *world, p trust.Principal) error {
+			_, _, _, err := w.reg.CreateTicket(w.Context(), p, w.device("alice@contoso.com").ID)
+			return err
+		}},
+		{registry.ActTicketRevoke, "root officer desk", func(w *world, p trust.Principal) error {
+			_, k, _, err := w.reg.CreateTicket(w.Context(), root, w.device("alice@contoso.com").ID)
+			w.must(err)
+			_, _, err = w.reg.RevokeTicket(w.Context(), p, k.ID)
+			return err
+		}},
+		{registry.ActGrantRecord, "edge", func(w *world, p trust.Principal) error {
+			_, err := w.reg.GrantKey(w.Context(), p)
+			return err
+		}},
 	}
 }
 

@@ -31,6 +31,8 @@ const (
 	tablePending      Table = "pending"      // SCEP requests that wait for an administrator, and their indexes: see pending.go
 	tableConfirm      Table = "confirm"      // issuer/serial: certificates of which a validator has to be told
 	tableTokens       Table = "tokens"
+	tableTickets      Table = "tickets"      // by hash
+	tableGrants       Table = "grants"       // device/keyed hash of a bearer token
 	tableAudit        Table = "audit"        // by revision
 	tablePolicies     Table = "policies"     // by digest
 	tablePolicyFiles  Table = "policy_files" // by digest: packed
@@ -42,7 +44,7 @@ const (
 // Tables lists every table of the registry, for backends to create.
 func Tables() []Table {
 	return []Table{tableDevices, tableOwners, tableSuspensions, tableCertificates, tableDER, tableSuperseded, tableRevocations, tableStatus, tableProfiles, tableProfileKeys, tableChallenges,
-		tableTransactions, tableCAs, tableCRLs, tablePublications, tableRequests, tablePending, tableConfirm, tableTokens, tablePolicies, tablePolicyFiles, tableActivations, tableAudit, tableByDevice, tableMeta}
+		tableTransactions, tableCAs, tableCRLs, tablePublications, tableRequests, tablePending, tableConfirm, tableTokens, tableTickets, tableGrants, tablePolicies, tablePolicyFiles, tableActivations, tableAudit, tableByDevice, tableMeta}
 }
 
 // Appended lists the tables whose keys only rise: a backend may pack them tightly.
@@ -71,6 +73,8 @@ const (
 	KindRequest     Kind = "request"
 	KindCRL         Kind = "crl"
 	KindToken       Kind = "token"
+	KindTicket      Kind = "ticket" // id: its hash
+	KindGrant       Kind = "grant"  // id: device/keyed hash
 	KindChallenge   Kind = "challenge"
 	KindPending     Kind = "pending"
 	KindPolicy      Kind = "policy" // id: the digest that came into force

@@ -57,7 +57,8 @@ func (r *Registry) sweep(ctx context.Context) error {
 	return errors.Join(err, err2, err3)
 }
 
-// DeleteExpired deletes challenges that were spent or expired 30 days before now, and SCEP transactions after RetryWindow, and returns how many. The audit keeps
+// DeleteExpired deletes challenges that were spent or expired, and tickets that were revoked, 30 days before now, SCEP transactions after RetryWindow, and
+// grants that are over, and returns how many. The audit keeps
 // what became of them.
 func (r *Registry) DeleteExpired(ctx context.Context, now time.Time) (n int, err error) {
 	challenges, err := deleteWhere(ctx, r, tableChallenges, func(c Challenge) bool {
@@ -66,16 +67,24 @@ func (r *Registry) DeleteExpired(ctx context.Context, now time.Time) (n int, err
 			end = c.SpentAt
 		}
 		return now.Sub(end) > keepSpent
-	})
+	}, nil)
 	if err != nil {
 		return challenges, err
 	}
-	transactions, err := deleteWhere(ctx, r, tableTransactions, func(x transactionRecord) bool { return now.Sub(x.At) > RetryWindow })
-	return challenges + transactions, err
+	transactions, err := deleteWhere(ctx, r, tableTransactions, func(x transactionRecord) bool { return now.Sub(x.At) > RetryWindow }, nil)
+	if err != nil {
+		return challenges + transactions, err
+	}
+	grants, err := r.deleteGrants(ctx, now)
+	if err != nil {
+		return challenges + transactions + grants, err
+	}
+	tickets, err := r.deleteTickets(ctx, now.Add(-keepSpent))
+	return challenges + transactions + grants + tickets, err
 }
 
-// deleteWhere deletes the records that over accepts. One that cannot be read stays: whoever needs it is told.
-func deleteWhere[T any](ctx context.Context, r *Registry, table Table, over func(T) bool) (n int, err error) {
+// deleteWhere deletes the records that over accepts, and calls gone, unless it is nil, for each. One that cannot be read stays: whoever needs it is told.
+func deleteWhere[T any](ctx context.Context, r *Registry, table Table, over func(T) bool, gone func(t *txn, key string, v T)) (n int, err error) {
 	is := func(raw []byte) bool {
 		var v T
 		return decode(raw, &v) == nil && over(v)
@@ -95,9 +104,15 @@ func deleteWhere[T any](ctx context.Context, r *Registry, table Table, over func
 		_, err = r.update(ctx, sweeper, ActSweep, string(table), func(t *txn) error {
 			deleted = 0
 			for _, key := range keys {
-				if raw, ok := t.Get(table, key); ok && is(raw) {
-					t.Delete(table, key)
-					deleted++
+				raw, ok := t.Get(table, key)
+				if !ok || !is(raw) {
+					continue
+				}
+				t.Delete(table, key)
+				deleted++
+				var v T
+				if gone != nil && decode(raw, &v) == nil {
+					gone(t, key, v)
 				}
 			}
 			return nil
