@@ -83,7 +83,11 @@ func (s *challengeScanner) value(text string) bool {
 		case '\\':
 			i++
 		case '"':
-			s.rest, s.valueAt = text[i+1:], at
+			rest := text[i+1:]
+			if rest != "" && !strings.ContainsRune(" \t,", rune(rest[0])) {
+				return false
+			}
+			s.rest, s.valueAt = rest, at
 			return true
 		}
 	}
