@@ -159,6 +159,7 @@ exempt if {
 	count(applied) > 0
 	sign_in_assured
 	in_service
+	signed_in_owner
 	every condition in sign_in_unproved {
 		some code, condition_of_code in conditions
 		condition_of_code == condition

@@ -26,7 +26,14 @@ sign_in if {
 	device_heard
 	in_service
 	input.owner.known
+	input.credential.problem == ""
+	signed_in_owner
 }
+
+# Before the identity provider has answered there is no name. Afterwards the token may have one, and it is the owner's or the phone does not get it.
+signed_in_owner if count(input.credential.names) == 0
+
+signed_in_owner if owner_matches
 
 sign_in_assured if {
 	certificate_good
@@ -77,6 +84,8 @@ token_denied contains "ticket_of_another_device" if {
 	input.ticket.status == "live"
 	input.ticket.device != input.device.id
 }
+
+token_denied contains "owner_mismatch" if not signed_in_owner
 
 token_denied contains "owner_unknown" if {
 	input.device.known

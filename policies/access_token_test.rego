@@ -107,6 +107,21 @@ sign_in_refusals := {
 	"pending": [{"/device/state": "pending"}, "deny", {"unmanaged_device"}],
 	"silent": [{"/device/silent_for": 604801}, "deny", {"device_silent"}],
 	"no owner": [{"/owner/known": false}, "deny", {"owner_unknown"}],
+	"the token of another": [
+		{"/credential/kind": "bearer", "/credential/user": "bob@contoso.com", "/credential/names": {"bob@contoso.com": true}},
+		"deny",
+		{"owner_mismatch"},
+	],
+	"a token without user": [{"/credential/kind": "bearer", "/credential/problem": "app_only"}, "deny", {"app_only_credential"}],
+}
+
+test_the_token_of_the_owner if {
+	d := decision with input as signing_in({
+		"/credential/kind": "bearer",
+		"/credential/user": "alice.a@contoso.com",
+		"/credential/names": {"alice.a@contoso.com": true},
+	})
+	expect(d, "allow", set())
 }
 
 test_sign_in_refused[name] if {

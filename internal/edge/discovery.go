@@ -118,6 +118,7 @@ func (e *Edge) answerDiscovery(w http.ResponseWriter, q *request, d discovered) 
 		return
 	}
 	copyHeader(w.Header(), d.header)
+	e.ownChallenge(w.Header(), q)
 	answer(w, "", d.status, "", nil)
 }
 

@@ -65,6 +65,8 @@ func (e *Edge) managedUnder(in *policy.AccessInput, tenant string) trust.DeviceI
 		return ""
 	case slices.Contains(all, trust.DeviceID(in.Certificate.Device)):
 		return trust.DeviceID(in.Certificate.Device)
+	case in.Assurance == "token" && slices.Contains(all, trust.DeviceID(in.Ticket.Device)):
+		return trust.DeviceID(in.Ticket.Device)
 	}
 	return all[0]
 }

@@ -163,6 +163,9 @@ func until(in *policy.AccessInput, engine *policy.Engine, d policy.Decision, now
 	if in.Certificate.NotAfter > 0 && (end == 0 || in.Certificate.NotAfter < end) {
 		end = in.Certificate.NotAfter
 	}
+	if in.AssuranceUntil > 0 && (end == 0 || in.AssuranceUntil < end) {
+		end = in.AssuranceUntil
+	}
 	at := time.Unix(end, 0)
 	switch {
 	case end == 0:

@@ -69,6 +69,9 @@ type Config struct {
 	// Certificate returns the edge's own certificate for a handshake; it may return another one as soon as the file changes.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
+	OAuth *OAuth // nil: no OAuth front
+	EWS   bool   // Exchange Web Services pass, guarded like ActiveSync
+
 	Index    *registry.Index
 	Registry *registry.Registry // for mail profiles at first sight and the first use of certificates
 	Journal  registry.Journal
@@ -87,6 +90,7 @@ type Edge struct {
 	clients   *eas.Clients
 	upstream  *upstream
 	proxies   proxies
+	front     *front // nil: no OAuth front
 	anchors   atomic.Pointer[anchors]
 	flights   *flights
 	observer  *observer
@@ -116,7 +120,7 @@ func New(cfg Config) (*Edge, error) {
 		return nil, fmt.Errorf("edge: %w", err)
 	}
 	e := &Edge{cfg: cfg, clients: clients, upstream: newUpstream(cfg.Upstream, cfg.UpstreamRoots, routes), flights: newFlights(),
-		proxies: proxies{networks: cfg.TrustedProxies, protocol: cfg.ProxyProtocol}}
+		proxies: proxies{networks: cfg.TrustedProxies, protocol: cfg.ProxyProtocol}, front: newFront(cfg.OAuth)}
 	for host := range cfg.Hosts {
 		// The least name, so that every start has the same one.
 		if e.principal.Name == "" || host < e.principal.Name {
@@ -155,6 +159,11 @@ func (c Config) check() error {
 	for host := range c.Hosts {
 		if host == "" || host != hostName(host) {
 			return fmt.Errorf("host name %q: want lower case, without port", host)
+		}
+	}
+	if c.OAuth != nil {
+		if err := c.OAuth.check(); err != nil {
+			return err
 		}
 	}
 	return CheckUpstream(c.Upstream)
@@ -199,6 +208,10 @@ func (e *Edge) changed(changes []registry.Change) {
 	}
 	for _, c := range changes {
 		e.flights.suspect(dependency{c.Kind, c.ID})
+		if k, ok := e.cfg.Index.TicketByHash(c.ID); ok && c.Kind == registry.KindTicket {
+			// What came through it is in flight under its device.
+			e.flights.suspect(dependency{registry.KindDevice, string(k.Device)})
+		}
 		if issuer, serial, ok := strings.Cut(c.ID, "/"); ok && c.Kind == registry.KindCertificate {
 			// What it has superseded stands and falls with it.
 			if known, ok := e.cfg.Index.Certificate(issuer, trust.Serial(serial)); ok {

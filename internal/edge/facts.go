@@ -30,7 +30,7 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 		Family: q.client.Family, Platform: q.client.Platform, Model: cmp.Or(q.client.Model, q.model), OS: q.os}
 	in.Certificate = e.certificate(q.conn, q.tenant, now)
 	tenant := e.tenant(q, in)
-	in.Request = policy.RequestFacts{Class: q.class, Protocol: protocolEAS, Tenant: tenant, Host: q.host, Method: q.method,
+	in.Request = policy.RequestFacts{Class: q.class, Protocol: q.protocol, Tenant: tenant, Host: q.host, Method: q.method,
 		Command: strings.ToLower(q.eas.Command.String()), Version: int(q.eas.Version), SourceIP: q.remote}
 	in.Snapshot.Behind = int64(e.behind(now) / time.Second)
 
@@ -40,7 +40,8 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 		known, _ := e.cfg.Index.Certificate(c.Issuer, trust.Serial(c.Serial))
 		s.certUse = known.FirstUsed.IsZero()
 	}
-	s.profile = trust.MailProfile{Tenant: tenant, Protocol: protocolEAS, ClientID: in.Claimed.DeviceID, User: in.Credential.User, Credential: in.Credential.Kind}
+	e.tokenFacts(in, q, now)
+	s.profile = trust.MailProfile{Tenant: tenant, Protocol: q.protocol, ClientID: in.Claimed.DeviceID, User: in.Credential.User, Credential: in.Credential.Kind}
 	device, found := e.device(in, s.profile)
 	if found {
 		e.ownerFacts(in, device)
@@ -76,10 +77,13 @@ func (e *Edge) tenant(q *request, in *policy.AccessInput) string {
 }
 
 // device returns the device that the request is about: that of a certificate of ours, whatever its standing; without one the device that an administrator
-// linked, or for which its MDM reports the DeviceId.
+// linked, or for which its MDM reports the DeviceId. A token that came through a ticket goes before these two.
 func (e *Edge) device(in *policy.AccessInput, own trust.MailProfile) (trust.Device, bool) {
 	if in.Certificate.Status != "none" {
 		return e.cfg.Index.Device(trust.DeviceID(in.Certificate.Device))
+	}
+	if in.Assurance == "token" {
+		return e.cfg.Index.Device(trust.DeviceID(in.Ticket.Device))
 	}
 	if in.Claimed.DeviceID == "" {
 		return trust.Device{}, false

@@ -60,6 +60,7 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 	}
 	e.flights.begun(f)
 	copyHeader(w.Header(), resp.Header)
+	e.ownChallenge(w.Header(), f.request)
 	w.WriteHeader(resp.StatusCode)
 	switch {
 	case whole == nil:

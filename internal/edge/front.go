@@ -45,13 +45,17 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
 	switch {
 	case strings.EqualFold(path, pathEAS):
-		e.serveEAS(w, r, &request{host: host, tenant: tenant, conn: conn, remote: remote, conflict: reason})
+		e.serveEAS(w, r, &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, conflict: reason, protocol: protocolEAS})
 	case reason != "":
 		closeWith(w, http.StatusBadRequest)
 	case strings.EqualFold(path, pathAutodiscoverXML):
 		e.autodiscoverXML(w, r, tenant)
 	case strings.EqualFold(path, pathAutodiscoverJSON) || strings.HasPrefix(strings.ToLower(path), pathAutodiscoverJSON+"/v1.0/"):
 		e.autodiscoverJSON(w, r, tenant)
+	case e.front.serves(path):
+		e.serveOAuth(w, r, &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, protocol: protocolOAuth})
+	case e.isEWS(path):
+		e.serveEWS(w, r, &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, protocol: protocolEWS})
 	default:
 		answer(w, "", http.StatusNotFound, "", nil)
 	}

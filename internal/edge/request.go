@@ -19,6 +19,8 @@ const (
 // request is what one request says, read once. Facts that may change while it is open are looked up anew for every decision.
 type request struct {
 	host, tenant string // tenant is empty where the host leaves it open
+	authority    string // host as the phone wrote it, with its port
+	protocol     string // eas, ews or oauth
 	conn         *connection
 	remote       string
 	conflict     string // why it can be understood in two ways; empty: it cannot
@@ -30,7 +32,9 @@ type request struct {
 	model, os  string // as the body says, where it does
 	userAgent  string
 	credential policy.CredentialFacts
-	named      bool // the credential itself names a user
+	named      bool   // the credential itself names a user
+	token      string // the keyed hash of a bearer token that may have come through a ticket; empty: it has not
+	grant      string // the grant type of a sign-in
 }
 
 // The codes of a request that could be understood in two ways.
@@ -59,6 +63,7 @@ func (e *Edge) read(q *request, r *http.Request) *eas.RequestError {
 	}
 	q.client = e.clients.Parse(r.UserAgent(), q.eas.DeviceType)
 	q.credential, q.named = credentialFacts(cred, err, q.eas.User), len(cred.Users) > 0
+	q.token = e.tokenOf(q, cred)
 	if q.conflict != "" {
 		return &eas.RequestError{Status: eas.StatusInvalidContent, HTTPStatus: http.StatusBadRequest, Reason: q.conflict}
 	}

@@ -183,6 +183,14 @@ func (x *Index) Ticket(secret string) (hash string, k Ticket, ok bool) {
 	return hash, k, ok
 }
 
+// TicketByHash returns the ticket that a Change of KindTicket names.
+func (x *Index) TicketByHash(hash string) (k Ticket, ok bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	k, ok = x.tickets[hash]
+	return k, ok
+}
+
 // Grant returns the grant under the keyed hash of a token, with its ticket. It may be over: Expires, the ticket and the device say so.
 func (x *Index) Grant(hash string) (g Grant, k Ticket, ok bool) {
 	x.mu.RLock()
