@@ -17,7 +17,7 @@ import (
 func (a *app) deviceCommand() *cobra.Command {
 	return group("device", "Devices: add, look up, let enrol, retire",
 		a.deviceAdd(), a.deviceUpdate(), a.deviceList(), a.deviceShow(), a.deviceChallenge(), a.deviceRetire(), a.deviceReassign(),
-		a.deviceSuspend(), a.deviceReinstate(),
+		a.deviceSuspend(), a.deviceReinstate(), a.deviceTicket(), a.deviceTickets(), a.deviceRevokeTicket(),
 		a.deviceState("block", "Keep a device out for good, until unblocked; touches no certificate", trust.Blocked),
 		a.deviceState("unblock", "Let a blocked or quarantined device in again", trust.Active))
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Forecast func(context.Context) ([]api.Forecast, error) // of the CRLs that are signed here
 	Networks Networks                                      // Microsoft's; the zero value knows none
 	Edge     func() EdgeReactions                          // of the edge of this process; nil without one
+	Gate     string                                        // the address of the OAuth front that serves tickets, https://HOST; empty where this process has none
 	Version  string
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -80,6 +81,7 @@ func (a *Admin) engine(identify gin.HandlerFunc) http.Handler {
 	a.health(e)
 	g := e.Group(api.Prefix, identify, readers)
 	a.deviceRoutes(g)
+	a.ticketRoutes(g)
 	a.certificateRoutes(g)
 	a.pendingRoutes(g)
 	a.profileRoutes(g)

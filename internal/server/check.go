@@ -52,6 +52,11 @@ func (c *Config) CheckFiles() error {
 		if _, err := loadRoots(c.Edge.UpstreamCA); err != nil {
 			p = append(p, fmt.Errorf("  %w", err))
 		}
+		if o := c.Edge.OAuth; o != nil {
+			if _, err := loadRoots(o.TokenCA); err != nil {
+				p.add("edge.oauth.token_ca", "%v", err)
+			}
+		}
 	}
 	if c.Admin != nil && c.Admin.Certificate != "" {
 		p.pair("admin.tls", c.Admin.Certificate, c.Admin.Key)

@@ -132,6 +132,9 @@ type EdgeSection struct {
 	UpstreamHosts  []string `yaml:"upstream_hosts,omitempty,flow" doc:"where Exchange may send a mailbox's requests on to (451, redirects): HOST, HOST:PORT or *.DOMAIN; the gate goes there itself, and nowhere else"`
 	TrustedProxies []string `yaml:"trusted_proxies,omitempty,flow" doc:"networks of load balancers in front, whose X-Forwarded-For is believed"`
 	ProxyProtocol  bool     `yaml:"proxy_protocol,omitempty" doc:"every connection from trusted_proxies begins with a header of the PROXY protocol (version 1 or 2)"`
+
+	EWS   bool          `yaml:"ews,omitempty" doc:"let Exchange Web Services (/EWS/) through too, guarded like ActiveSync; without it they are not there"`
+	OAuth *OAuthSection `yaml:"oauth,omitempty" doc:"let phones sign in at the gate: for OAuthSignInURL and OAuthTokenRequestURL of a mail profile"`
 }
 
 // HostSection is one more name of the gate. Certificate and key are left out where those of the section tls are good for it.

@@ -111,6 +111,8 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 	f.Public.Directory = "www" // data is empty: the directory of the file
 	f.Edge.Upstream = "http://exchange.contoso.com"
 	f.Edge.Hostname = "mail_contoso"
+	f.Edge.OAuth = &OAuthSection{Authorize: "http://login.contoso.com/authorize", Token: "https://login.contoso.com", Resource: "mail", Destination: "",
+		Scopes: []string{"a b"}}
 	f.Edge.Hostnames = append(f.Edge.Hostnames, HostSection{Name: "autodiscover.contoso.com", Key: "a.key"})
 	f.Edge.UpstreamHosts = []string{"outlook-cba.office365.com"}
 	f.Edge.TrustedProxies = []string{"0.0.0.0/0"}
@@ -122,6 +124,7 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 		t.Fatal("valid")
 	}
 	for _, want := range []string{"data:", "issuers[0].domains[0]:", "issuers[0].url:", "issuers[1].id:", "public.listen:", "public.directory:", "edge.upstream:", "edge.hostname:",
+		"edge.oauth.authorize:", "edge.oauth.token:", "edge.oauth.resource:", "edge.oauth.destination_resource:", "edge.oauth.client_ids:", "edge.oauth.scopes[0]:",
 		"edge.hostnames[1].name:", "edge.hostnames[1]:", "edge.upstream_hosts[0]:", "edge.trusted_proxies[0]:",
 		"admin.tls:", "policy.replace:"} {
 		if !strings.Contains(err.Error(), want) {

@@ -11,7 +11,7 @@ import (
 	"postern/internal/edge"
 )
 
-func (s *Server) openEdge(context.Context) error {
+func (s *Server) openEdge(ctx context.Context) error {
 	cfg := s.opts.Config.Edge
 	if cfg == nil {
 		return nil
@@ -24,9 +24,13 @@ func (s *Server) openEdge(context.Context) error {
 	if err != nil {
 		return err
 	}
+	front, err := s.oauthFront(ctx)
+	if err != nil {
+		return err
+	}
 	hosts, names := s.edgeHosts(cfg)
 	e, err := edge.New(edge.Config{Hosts: hosts, Names: names, Upstream: cfg.Upstream, UpstreamRoots: roots, UpstreamHosts: cfg.UpstreamHosts,
-		TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol, Certificate: certificate,
+		TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol, Certificate: certificate, OAuth: front, EWS: cfg.EWS,
 		Index: s.index, Registry: s.registry, Journal: s.journal, Policy: s.policy, Now: s.opts.Now, Log: s.opts.Log, StaleLimit: cfg.StaleLimit})
 	if err != nil {
 		return err

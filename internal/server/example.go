@@ -96,6 +96,10 @@ func Complete() File {
 	f.Edge.UpstreamCA = "upstream-roots.pem"
 	f.Edge.Hostnames = []HostSection{{Name: "autodiscover.contoso.com", Issuer: "contoso", Certificate: "autodiscover.pem", Key: "autodiscover.key"}}
 	f.Edge.UpstreamHosts = []string{"outlook.office.com", "*.prod.outlook.com"}
+	f.Edge.EWS = true
+	f.Edge.OAuth = &OAuthSection{Authorize: "https://login.microsoftonline.com/common/oauth2/authorize", Token: "https://login.microsoftonline.com/common/oauth2/token",
+		TokenCA: "adfs-roots.pem", Resource: "https://mail.contoso.com/", Destination: "https://outlook.office365.com/",
+		ClientIDs: []string{"f8d98a96-0999-43f5-8af3-69971c7bb423"}, Scopes: []string{"https://outlook.office365.com/EAS.AccessAsUser.All"}, Tickets: true}
 	f.Edge.TrustedProxies, f.Edge.ProxyProtocol = []string{"10.1.2.0/24"}, true
 	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}
 	f.Renewal = &RenewalSection{Window: Duration(90 * 24 * time.Hour), MaxRenewals: 10, MaxSilence: Duration(DefaultMaxSilence)}

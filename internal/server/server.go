@@ -251,7 +251,7 @@ func (s *Server) openAdmin(context.Context) error {
 		return err
 	}
 	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems,
-		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Edge: s.reactions,
+		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Gate: s.ticketGate(), Edge: s.reactions,
 		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log})
 	ln, err := s.listenSocket()
 	if err != nil {

@@ -22,6 +22,9 @@ type Edge struct {
 	UpstreamHosts  []string
 	TrustedProxies []netip.Prefix
 	ProxyProtocol  bool
+
+	EWS   bool
+	OAuth *OAuthFront // nil: none
 }
 
 // EdgeHost is a validated HostSection. Certificate and Key are empty where those of the section tls are good for the name.
@@ -49,6 +52,14 @@ func (s *EdgeSection) valid(p *problems, abs func(string) string) *Edge {
 	e.Hosts = s.validHosts(p, abs)
 	s.validUpstream(p, e)
 	s.validProxies(p, e)
+	e.EWS = s.EWS
+	if s.OAuth != nil {
+		names := []string{e.Hostname}
+		for _, h := range e.Hosts {
+			names = append(names, h.Name)
+		}
+		e.OAuth = s.OAuth.valid(p, abs, names)
+	}
 	return e
 }
 
