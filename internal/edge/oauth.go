@@ -129,7 +129,7 @@ func (e *Edge) serveAuthorize(w http.ResponseWriter, r *http.Request, q *request
 		return
 	}
 	if !e.front.strangers.take(q.remote, e.now()) {
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", e.comeBack(returnAfter))
 		answer(w, "", http.StatusTooManyRequests, "", nil)
 		return
 	}

@@ -60,7 +60,7 @@ func (e *Edge) refuseSignIn(w http.ResponseWriter, q *request, s situation, v ve
 	}
 	ref := e.record(q, s, v, now)
 	if v.action == trust.Fault {
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", e.comeBack(returnAfter))
 		answer(w, ref, http.StatusServiceUnavailable, contentTypeJSON, oauth.ErrorAnswer(oauth.TemporarilyUnavailable, "Try again later (reference "+ref+")"))
 		return
 	}
@@ -69,7 +69,7 @@ func (e *Edge) refuseSignIn(w http.ResponseWriter, q *request, s situation, v ve
 
 // throttle asks a phone to come back later (RFC 6585, section 4). It is not recorded: whoever floods the gate is not to flood the journal.
 func (e *Edge) throttle(w http.ResponseWriter, why string) {
-	w.Header().Set("Retry-After", retryAfter)
+	w.Header().Set("Retry-After", e.comeBack(returnAfter))
 	answer(w, "", http.StatusTooManyRequests, contentTypeJSON, oauth.ErrorAnswer(oauth.TemporarilyUnavailable, why))
 }
 
