@@ -43,20 +43,7 @@ func (c *Config) CheckFiles() error {
 		p.pair("public.https", c.Public.Certificate, c.Public.Key)
 	}
 	if c.Edge != nil {
-		p.pair("edge.tls", c.Edge.Certificate, c.Edge.Key)
-		for i, h := range c.Edge.Hosts {
-			if h.Certificate != "" {
-				p.pair(fmt.Sprintf("edge.hostnames[%d]", i), h.Certificate, h.Key)
-			}
-		}
-		if _, err := loadRoots(c.Edge.UpstreamCA); err != nil {
-			p = append(p, fmt.Errorf("  %w", err))
-		}
-		if o := c.Edge.OAuth; o != nil {
-			if _, err := loadRoots(o.TokenCA); err != nil {
-				p.add("edge.oauth.token_ca", "%v", err)
-			}
-		}
+		p.edge(c.Edge)
 	}
 	if c.Admin != nil && c.Admin.Certificate != "" {
 		p.pair("admin.tls", c.Admin.Certificate, c.Admin.Key)
@@ -75,6 +62,24 @@ func (c *Config) CheckFiles() error {
 		}
 	}
 	return errors.Join(p...)
+}
+
+// edge checks the files of the gate.
+func (p *problems) edge(e *Edge) {
+	p.pair("edge.tls", e.Certificate, e.Key)
+	for i, h := range e.Hosts {
+		if h.Certificate != "" {
+			p.pair(fmt.Sprintf("edge.hostnames[%d]", i), h.Certificate, h.Key)
+		}
+	}
+	if _, err := loadRoots(e.UpstreamCA); err != nil {
+		*p = append(*p, fmt.Errorf("  %w", err))
+	}
+	if o := e.OAuth; o != nil {
+		if _, err := loadRoots(o.TokenCA); err != nil {
+			p.add("edge.oauth.token_ca", "%v", err)
+		}
+	}
 }
 
 // pair checks a certificate and its key.
