@@ -91,6 +91,12 @@ func (s strongSwan) enrol(key, secret string, flags ...string) (cert []byte, err
 		s.Fatalf("pki --gen: %s", errs)
 	}
 	s.save(key, out)
+	return s.request(key, secret, flags...)
+}
+
+// request is enrol with a key that is there.
+func (s strongSwan) request(key, secret string, flags ...string) (cert []byte, errs string, ok bool) {
+	s.Helper()
 	args := append([]string{"--scep", "--url", s.url, "--in", key, "--dn", "C=DE, O=X, CN=dev", "--cacert-enc", "ra.der", "--interval", "1", "--maxpolltime", "5"}, s.cacerts...)
 	if secret != "" {
 		args = append(args, "--password", secret)
@@ -98,7 +104,7 @@ func (s strongSwan) enrol(key, secret string, flags ...string) (cert []byte, err
 	return s.run("pki", append(args, flags...)...)
 }
 
-// strongSwan enrols, and renews with a new key under the old certificate.
+// strongSwan enrols, renews with a new key under the old certificate, and again with the same key.
 func TestStrongSwan(t *testing.T) {
 	s := newStrongSwan(t)
 	d := s.device()
@@ -121,8 +127,20 @@ func TestStrongSwan(t *testing.T) {
 	cert2, err := x509.ParseCertificate(second)
 	s.must(err)
 	s.saysNames(cert2)
-	if old, now := s.record(cert1), s.record(cert2); old.Status != trust.Superseded || now.Device != d.ID || now.Evidence.Renews != old.Serial {
-		t.Errorf("old %+v\nnew %+v", old, now)
+	s.save("c2.der", second)
+	third, errs, ok := s.request("k2.der", "", "--cert", "c2.der", "--key", "k2.der")
+	if !ok {
+		t.Fatalf("renewal with the same key: %s", errs)
+	}
+	cert3, err := x509.ParseCertificate(third)
+	s.must(err)
+	if !samePublicKey(cert2, cert3) || samePublicKey(cert1, cert2) {
+		t.Error("not the keys that were asked for")
+	}
+	for _, pair := range [][2]*x509.Certificate{{cert1, cert2}, {cert2, cert3}} {
+		if old, now := s.record(pair[0]), s.record(pair[1]); old.Status != trust.Superseded || now.Device != d.ID || now.Evidence.Renews != old.Serial {
+			t.Errorf("old %+v\nnew %+v", old, now)
+		}
 	}
 }
 
@@ -192,6 +210,10 @@ func TestScepclient(t *testing.T) {
 		c.saysNames(first)
 		if out, errs, ok := c.run("scepclient", args("")...); !ok {
 			t.Fatalf("renewal: %s%s", out, errs)
+		}
+		if out, errs, ok := (client{g, t.TempDir()}).run("scepclient", args("WRONGWRONGWRONGWRONGWRONGWRONGWR")...); ok ||
+			!strings.Contains(string(out)+errs, "adRequest") {
+			t.Errorf("a wrong challenge: %v\n%s%s", ok, out, errs)
 		}
 		if second := c.certificate("c.pem"); second.Equal(first) || g.record(first).Status != trust.Superseded || g.record(second).Device != d.ID {
 			t.Errorf("not renewed: %+v", g.record(second))
