@@ -23,6 +23,7 @@ var (
 	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
 	oidSubjectAltName   = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidCRLNumber        = asn1.ObjectIdentifier{2, 5, 29, 20}
 	oidDeltaIndicator   = asn1.ObjectIdentifier{2, 5, 29, 27}
 	oidCRLDistribution  = asn1.ObjectIdentifier{2, 5, 29, 31}
 	oidPolicies         = asn1.ObjectIdentifier{2, 5, 29, 32}
@@ -72,7 +73,7 @@ func distributionPoint(url string) ([]byte, error) {
 	})
 }
 
-// freshestCRL is the extension that says where the delta CRL is.
+// freshestCRL is the extension of a certificate that says where the delta CRL is.
 func freshestCRL(url string) (pkix.Extension, error) {
 	value, err := distributionPoint(url)
 	return pkix.Extension{Id: oidFreshestCRL, Value: value}, err

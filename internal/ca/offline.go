@@ -40,10 +40,11 @@ const firstRootCRL = 366 * 24 * time.Hour
 // saveOfflineRoot writes root.key, root.crt, issuer.json and the first root.crl.
 func (m *Material) saveOfflineRoot(dir string, spec Spec, passphrase Passphrase, now time.Time) error {
 	now = now.UTC().Truncate(time.Second)
-	crl, err := m.root.signCRL(CRL{Number: big.NewInt(now.Unix()), ThisUpdate: now, NextUpdate: now.Add(firstRootCRL)})
+	first, err := m.root.signCRL(CRL{Number: big.NewInt(now.Unix()), ThisUpdate: now, NextUpdate: now.Add(firstRootCRL)})
 	if err != nil {
 		return fmt.Errorf("sign CRL of the offline root: %w", err)
 	}
+	crl := first.DER
 	m.rootCRL = crl
 	about, err := json.MarshalIndent(offlineSpec{spec.ID, spec.Organization, spec.Domains, spec.URL}, "", "  ")
 	if err != nil {
@@ -103,7 +104,8 @@ func signRootCRL(dir string, passphrase Passphrase, now time.Time, life time.Dur
 	if err != nil {
 		return nil, err
 	}
-	c := CRL{Number: big.NewInt(now.Unix()), ThisUpdate: now, NextUpdate: now.Add(life), Entries: slices.Clone(revoked)}
+	c := CRL{Number: big.NewInt(now.Unix()), ThisUpdate: now, NextUpdate: now.Add(life)}
+	revoked = slices.Clone(revoked)
 	path := filepath.Join(dir, rootCRLName)
 	switch last, err := readFile(path); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -121,20 +123,19 @@ func signRootCRL(dir string, passphrase Passphrase, now time.Time, life time.Dur
 			c.Number = new(big.Int).Add(l.Number, big.NewInt(1))
 		}
 		for _, e := range l.RevokedCertificateEntries {
-			if !slices.ContainsFunc(c.Entries, func(n x509.RevocationListEntry) bool { return n.SerialNumber.Cmp(e.SerialNumber) == 0 }) {
-				c.Entries = append(c.Entries, x509.RevocationListEntry{SerialNumber: e.SerialNumber, RevocationTime: e.RevocationTime, ReasonCode: e.ReasonCode})
+			if !slices.ContainsFunc(revoked, func(n x509.RevocationListEntry) bool { return n.SerialNumber.Cmp(e.SerialNumber) == 0 }) {
+				revoked = append(revoked, x509.RevocationListEntry{SerialNumber: e.SerialNumber, RevocationTime: e.RevocationTime, ReasonCode: e.ReasonCode})
 			}
 		}
 	}
-	c.ThisUpdate, c.NextUpdate = c.ThisUpdate.UTC(), c.NextUpdate.UTC()
-	if err := c.check(); err != nil {
+	if c.Entries, err = EncodeEntries(revoked); err != nil {
 		return nil, err
 	}
-	raw, err := root.signCRL(c)
+	signed, err := root.signCRL(c)
 	if err != nil {
 		return nil, err
 	}
-	return raw, replaceFile(path, raw, 0o644)
+	return signed.DER, replaceFile(path, signed.DER, 0o644)
 }
 
 // SignIssuingOffline signs the request of CSR for a new issuing CA, on the machine that has the offline root, and returns the chain in PEM for Import. Name and

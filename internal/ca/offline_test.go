@@ -79,7 +79,7 @@ func rootCRLs(t *testing.T, d *disk, away string) {
 	other := catest.New(t)
 	foreign, err := other.SignCRL(t.Context(), ca.RootCA, ca.CRL{Number: new(big.Int).Add(l.Number, big.NewInt(1)), ThisUpdate: d.now(), NextUpdate: d.now().Add(time.Hour)})
 	d.must(err)
-	for what, raw := range map[string][]byte{"older": second, "foreign": foreign, "nothing": nil, "noise": []byte("noise"), "large": make([]byte, 65<<10)} {
+	for what, raw := range map[string][]byte{"older": second, "foreign": foreign.DER, "nothing": nil, "noise": []byte("noise"), "large": make([]byte, 65<<10)} {
 		if err := d.ImportCRL(raw); err == nil {
 			t.Errorf("%s: imported", what)
 		}

@@ -125,17 +125,21 @@ func TestOpenSSLReadsCertificates(t *testing.T) {
 func (b bench) crl(t *testing.T, name string, number, base int64, entries ...x509.RevocationListEntry) {
 	t.Helper()
 	now := time.Now()
-	c := ca.CRL{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: now.Add(24 * time.Hour), NextPublish: now.Add(time.Hour), Entries: entries}
+	c := ca.CRL{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: now.Add(24 * time.Hour), NextPublish: now.Add(time.Hour)}
+	var err error
+	if c.Entries, err = ca.EncodeEntries(entries); err != nil {
+		t.Fatal(err)
+	}
 	if base > 0 {
 		c.BaseNumber = big.NewInt(base)
 	} else {
 		c.FreshestURL = b.Spec().DeltaURL(ca.IssuingCA)
 	}
-	raw, err := b.SignCRL(t.Context(), ca.IssuingCA, c)
+	signed, err := b.SignCRL(t.Context(), ca.IssuingCA, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.write(t, name, "X509 CRL", raw)
+	b.write(t, name, "X509 CRL", signed.DER)
 }
 
 func TestOpenSSLCombinesDeltas(t *testing.T) {
