@@ -27,7 +27,7 @@ type Entries struct {
 // stride is how many entries are looked through one by one.
 const stride = 32
 
-// Entry is one entry in DER, of the form that AppendEntry writes. It is to be had from Entries only, which have checked it.
+// Entry is one entry in DER, as AppendEntry has written or Entries have checked it.
 type Entry []byte
 
 // AppendEntry appends an entry, RFC 5280, section 5.1.2.6: its serial number, when it was revoked, to the second, and why, by CRLReason's number; reason 0
@@ -211,6 +211,27 @@ func (e Entries) Find(serial []byte) (Entry, bool) {
 			return nil, false
 		}
 		rest = rest[len(one):]
+	}
+	return nil, false
+}
+
+// Walker finds entries from the first on.
+type Walker struct{ rest []byte }
+
+// Walk returns a Walker that stands before the first entry.
+func (e Entries) Walk() *Walker { return &Walker{e.der} }
+
+// Find is Entries.Find for many serial numbers in ascending order, which go through the entries once.
+func (w *Walker) Find(serial []byte) (Entry, bool) {
+	for len(w.rest) > 0 {
+		one := entryAt(w.rest, 0)
+		switch c := CompareSerials(one.Serial(), serial); {
+		case c == 0:
+			return one, true
+		case c > 0:
+			return nil, false
+		}
+		w.rest = w.rest[len(one):]
 	}
 	return nil, false
 }

@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -227,25 +226,4 @@ func (r *Registry) CertificateUsed(ctx context.Context, p trust.Principal, issue
 		return t.replan(c)
 	})
 	return err
-}
-
-// Listed returns what a complete CRL of the CA lists now: everything revoked or held, in order of serial numbers, with the revision it is true for.
-func (r *Registry) Listed(ctx context.Context, issuer, ca string) (out []trust.Revocation, rev Revision, err error) {
-	err = r.view(ctx, func(rd Reader) error {
-		rev = rd.Revision()
-		out, err = list[trust.Revocation](rd, tableStatus, issuer+"/"+ca+"/", "", math.MaxInt, nil)
-		return err
-	})
-	return out, rev, err
-}
-
-// RevokedSince returns every change of revocation status at the CA after a revision, oldest first, with the revision up to which that is all.
-func (r *Registry) RevokedSince(ctx context.Context, issuer, ca string, after Revision) (out []trust.Revocation, rev Revision, err error) {
-	prefix := issuer + "/" + ca + "/"
-	err = r.view(ctx, func(rd Reader) error {
-		rev = rd.Revision()
-		out, err = list[trust.Revocation](rd, tableRevocations, prefix, prefix+seqKey(uint64(after)+1), math.MaxInt, nil)
-		return err
-	})
-	return out, rev, err
 }

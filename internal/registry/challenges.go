@@ -25,7 +25,7 @@ var (
 	ErrChallengeSpent   = fmt.Errorf("challenge was used before: %w", trust.ErrForbidden)
 	ErrChallengeExpired = fmt.Errorf("challenge has expired: %w", trust.ErrForbidden)
 	ErrChallengePending = fmt.Errorf("challenge is reserved for a pending request: %w", trust.ErrForbidden)
-	ErrChallengeVoid    = fmt.Errorf("challenge was made for the device's previous owner or state: %w", trust.ErrForbidden)
+	ErrChallengeVoid    = fmt.Errorf("challenge was made for the device's previous owner or state, or before a restore: %w", trust.ErrForbidden)
 )
 
 // Challenge authorises one enrolment of one device for one owner. Only a hash of the secret is stored; 160 random bits need no slow hash.
@@ -139,12 +139,14 @@ func (r *Registry) Challenge(ctx context.Context, issuer, secret string) (c Chal
 // usable reports why a known challenge does not authorise an enrolment of its device now.
 func usable(rd Reader, c Challenge, d trust.Device, now time.Time) error {
 	reassigned, _ := rd.Get(tableMeta, reassignedKey(d.ID))
+	void, _ := rd.Get(tableMeta, challengesVoid)
 	switch {
 	case c.Spent != "":
 		return ErrChallengeSpent
 	case !now.Before(c.Expires):
 		return ErrChallengeExpired
-	case c.Owner != "" && d.Owner != c.Owner || string(reassigned) > seqKey(uint64(c.Made)) || d.State == trust.Retired || d.State == trust.Blocked:
+	case c.Owner != "" && d.Owner != c.Owner || string(reassigned) > seqKey(uint64(c.Made)) || string(void) >= seqKey(uint64(c.Made)) || d.State == trust.Retired ||
+		d.State == trust.Blocked:
 		return ErrChallengeVoid
 	case c.Pending != "":
 		return reserved(rd, c.Pending, now)

@@ -182,3 +182,50 @@ func TestPutCA(t *testing.T) {
 		t.Errorf("CAs %+v, %v", all, err)
 	}
 }
+
+// What a published CRL lists and a restored registry has forgotten is taken up: of certificates that it knows, and of those that it does not.
+func TestMergeBack(t *testing.T) {
+	w := newWorld(t)
+	good, held, revoked := w.enrol(w.device("alice@contoso.com")), w.enrol(w.device("bob@contoso.com")), w.enrol(w.device("carol@contoso.com"))
+	_, err := w.reg.Hold(t.Context(), desk, "contoso", held.Serial, "")
+	w.must(err)
+	_, err = w.reg.Revoke(t.Context(), officer, "contoso", revoked.Serial, trust.Unspecified, "")
+	w.must(err)
+	at, end := w.now().Add(-time.Hour), w.now().AddDate(5, 0, 0)
+	told := []registry.Told{{Serial: good.Serial, Reason: trust.CertificateHold, At: at}, {Serial: held.Serial, Reason: trust.KeyCompromise, At: at},
+		{Serial: revoked.Serial, Reason: trust.CertificateHold, At: at}, {Serial: "0badcafe", Reason: trust.KeyCompromise, At: at}}
+	_, rev := w.listed()
+	_, err = w.reg.MergeBack(t.Context(), officer, "contoso", "issuing", end, told)
+	w.want(err, trust.ErrForbidden)
+	for want := range []int{0, 1} {
+		n, err := w.reg.MergeBack(t.Context(), publisher, "contoso", "issuing", end, told)
+		if w.must(err); n != 3*(1-want) {
+			t.Errorf("%d merged back", n)
+		}
+	}
+	if a, b, c := w.status(good), w.status(held), w.cert(revoked); a != trust.Held || b != trust.Revoked || c.Reason != trust.Unspecified {
+		t.Errorf("%s, %s, %s", a, b, c.Reason)
+	}
+	all, _, err := w.reg.RevokedSince(t.Context(), "contoso", "issuing", rev)
+	w.must(err)
+	if len(all) != 3 || !all[0].At.Equal(at) || !w.lists("0badcafe") || !w.lists(good.Serial) {
+		t.Errorf("history %+v", all)
+	}
+	n := 0
+	from, err := w.reg.EachListed(t.Context(), "contoso", "issuing", func(page []trust.Revocation) error { n += len(page); return nil })
+	if _, now := w.listed(); err != nil || n != 4 || from != now {
+		t.Errorf("%d listed at %d, %v", n, from, err)
+	}
+}
+
+func TestVoidChallenges(t *testing.T) {
+	w := newWorld(t)
+	d := w.device("alice@contoso.com")
+	before := w.challenge(d.ID)
+	w.want(w.reg.VoidChallenges(t.Context(), officer, "x"), trust.ErrForbidden)
+	w.must(w.reg.VoidChallenges(t.Context(), publisher, "restored"))
+	_, err := w.commit(w.first(d, before))
+	w.want(err, registry.ErrChallengeVoid)
+	_, err = w.commit(w.first(d, w.challenge(d.ID)))
+	w.must(err)
+}

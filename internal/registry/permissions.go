@@ -38,6 +38,7 @@ const (
 	ActProfileForget   = "profile.forget"
 	ActPublish         = "crl.publish"
 	ActCRLCommit       = "crl.commit"
+	ActCRLRestore      = "crl.restore"
 	ActCAPut           = "ca.put"
 	ActTokenCreate     = "token.create"
 	ActTokenRevoke     = "token.revoke"
@@ -57,7 +58,7 @@ func rights(p trust.Principal) []string {
 	case "edge":
 		return []string{ActProfileObserve, ActUsed, ActGrantRecord}
 	case "publisher":
-		return []string{ActCRLCommit}
+		return []string{ActCRLCommit, ActCRLRestore}
 	case "system":
 		return []string{ActCAPut, ActPublish, ActSweep, ActPolicyPut, ActPolicyActivate}
 	}
@@ -79,7 +80,7 @@ func rights(p trust.Principal) []string {
 func permitted(p trust.Principal, action string) bool {
 	if p.Role == trust.Root {
 		switch action {
-		case ActUnbound, ActEnrol, ActRenew, ActPend, ActConfirm, ActWithdraw, ActDeviceReport, ActCRLCommit, ActProfileObserve, ActUsed, ActSweep, ActGrantRecord:
+		case ActUnbound, ActEnrol, ActRenew, ActPend, ActConfirm, ActWithdraw, ActDeviceReport, ActCRLCommit, ActCRLRestore, ActProfileObserve, ActUsed, ActSweep, ActGrantRecord:
 			return false
 		}
 		return true

@@ -112,6 +112,7 @@ func certificateRules() []rule {
 		{registry.ActCRLCommit, "publisher", func(w *world, p trust.Principal) error {
 			return w.reg.CommitCRLs(w.Context(), p, 0, registry.CRL{Issuer: "contoso", CA: fmt.Sprint("ca", w.last.Add(1)), Kind: registry.Base, Number: 1})
 		}},
+		{registry.ActCRLRestore, "publisher", func(w *world, p trust.Principal) error { return w.reg.VoidChallenges(w.Context(), p, "restored") }},
 	}
 }
 

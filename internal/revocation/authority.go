@@ -30,10 +30,12 @@ type authority struct {
 	served atomic.Pointer[pair]
 	status status
 
-	mu    sync.Mutex // one publication at a time; guards the rest
-	floor uint64     // the greatest number found on disk, should the registry know less
-	last  time.Time  // the latest thisUpdate found on disk, likewise
-	blind uint64     // the greatest number of a CRL whose bytes are not here, said once
+	mu       sync.Mutex // one publication at a time; guards the rest
+	ledger   *ledger    // nil before the first look
+	restored bool       // the registry is older than what was published: see restore.go
+	floor    uint64     // the greatest number found on disk, should the registry know less
+	last     time.Time  // the latest thisUpdate found on disk, likewise
+	blind    uint64     // the greatest number of a CRL whose bytes are not here, said once
 }
 
 // prime loads what was published and publishes what is missing or due. An error means that there is no valid pair.
@@ -63,37 +65,61 @@ func (a *authority) load(ctx context.Context) error {
 		return err
 	}
 	a.adopt(ctx, known)
-	greatest := greatestNumber(known)
+	told := a.onDisk(ctx)
+	if greatest := greatestNumber(known); a.floor > greatest {
+		a.log.WarnContext(ctx, "the registry is older than the CRLs on disk: it was restored from a backup, or lost", "number", a.floor, "registry", greatest)
+		if told.base == nil {
+			if served := a.served.Load(); served != nil {
+				told.base = served.base
+			}
+		}
+		if told.base != nil {
+			// What these cover is not known: new ones are due at once, and are compared with them.
+			a.served.Store(told)
+		}
+		return a.restore(ctx, told)
+	}
+	return a.follow(ctx, known)
+}
+
+// onDisk reads the CRLs that were served last, unless they are the recorded ones.
+func (a *authority) onDisk(ctx context.Context) *pair {
 	var told pair
-	for kind, slot := range map[registry.CRLKind]**signed{registry.Base: &told.base, registry.Delta: &told.delta} {
-		s, err := a.readFile(a.files.served(kind))
-		if err != nil || s.record.Kind != kind {
+	recorded := a.served.Load()
+	for _, f := range []struct {
+		kind registry.CRLKind
+		slot **signed
+	}{{registry.Base, &told.base}, {registry.Delta, &told.delta}} {
+		der, err := a.files.read(a.files.served(f.kind))
+		if err == nil && recorded.has(der) {
+			continue
+		}
+		var s *signed
+		if err == nil {
+			s, err = a.readSigned(der)
+		}
+		if err != nil || s.record.Kind != f.kind {
 			if !errors.Is(err, fs.ErrNotExist) {
-				a.log.WarnContext(ctx, "published CRL on disk is unreadable and will be replaced", "kind", kind, "error", err)
+				a.log.WarnContext(ctx, "published CRL on disk is unreadable and will be replaced", "kind", f.kind, "error", err)
 			}
 			continue
 		}
 		s.told, s.since = true, a.now()
-		*slot = s
+		*f.slot = s
 		a.floor = max(a.floor, s.record.Number)
 		if s.record.ThisUpdate.After(a.last) {
 			a.last = s.record.ThisUpdate
 		}
 	}
-	if a.floor <= greatest {
-		return nil
-	}
-	a.log.WarnContext(ctx, "the registry is older than the CRLs on disk: it was restored from a backup, or lost", "number", a.floor, "registry", greatest)
-	if told.base != nil {
-		// What these cover is not known: new ones are due at once, and are compared with them.
-		a.served.Store(&pair{told.base, told.delta})
-	}
-	return nil
+	return &told
 }
 
 // adopt serves the newest recorded pair if it is newer than what is served and its bytes are here.
 func (a *authority) adopt(ctx context.Context, known []registry.CRL) {
 	base, delta := newest(known, registry.Base), newest(known, registry.Delta)
+	if delta.Number < base.Number {
+		delta = registry.CRL{} // of a base before
+	}
 	old := a.served.Load()
 	if base.Number == 0 || old != nil && old.delta != nil && old.delta.record.Number >= delta.Number {
 		return
@@ -106,7 +132,10 @@ func (a *authority) adopt(ctx context.Context, known []registry.CRL) {
 		if r.record.Number == 0 {
 			continue
 		}
-		s, err := a.readFile(a.files.hashed(r.record.Hash))
+		s, err := old.record(r.record)
+		if s == nil {
+			s, err = a.readFile(a.files.hashed(r.record.Hash))
+		}
 		if err == nil && !s.matches(r.record) {
 			err = errors.New("it is not the CRL of the record")
 		}
@@ -118,9 +147,7 @@ func (a *authority) adopt(ctx context.Context, known []registry.CRL) {
 			}
 			continue
 		}
-		s.record = r.record
-		s.since = a.now()
-		*r.slot = s
+		*r.slot = s.as(r.record, a.now())
 	}
 	if next.base == nil || old != nil && next.delta == nil {
 		return
@@ -140,7 +167,7 @@ func (a *authority) readFile(path string) (*signed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readCRL(der, a.name, a.id, a.cert)
+	return a.readSigned(der)
 }
 
 // due says what has to be published.
@@ -157,10 +184,16 @@ func (a *authority) look(ctx context.Context) (d due, rev registry.Revision, nex
 	}
 	a.adopt(ctx, known)
 	p, now := a.served.Load(), a.now()
-	changes, rev, err := a.registry.RevokedSince(ctx, a.name, a.id, p.covers())
-	if err != nil {
+	if err := a.follow(ctx, known); err != nil {
 		return d, 0, next, err
 	}
+	if a.restored {
+		if err := a.restore(ctx, p); err != nil {
+			return d, 0, next, err
+		}
+		d.base = true
+	}
+	rev = a.ledger.at
 	all, err := a.registry.PublishRequests(ctx)
 	if err != nil {
 		return d, 0, next, err
@@ -177,7 +210,7 @@ func (a *authority) look(ctx context.Context) (d due, rev registry.Revision, nex
 	// A base that the registry knows nothing of, or that nobody can combine with a delta any more, is replaced.
 	_, usable := oldestBase(known, now)
 	d.base = d.base || p == nil || !usable || p.base.told || !now.Before(p.base.record.NextPublish)
-	d.delta = d.delta || d.base || p.delta == nil || len(changes) > 0 || !now.Before(p.delta.record.NextPublish)
+	d.delta = d.delta || d.base || p.delta == nil || p.delta.told || a.ledger.latest > p.covers() || !now.Before(p.delta.record.NextPublish)
 	if !d.delta {
 		next = p.base.record.NextPublish
 		if p.delta.record.NextPublish.Before(next) {

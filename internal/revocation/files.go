@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/ca"
 	"postern/internal/registry"
 )
 
@@ -112,16 +113,16 @@ func (f files) tidy(keep ...*signed) error {
 	return nil
 }
 
-// read returns a file of at most maxCRL octets.
+// read returns a file of at most ca.MaxCRL octets.
 func (f files) read(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	der, err := io.ReadAll(io.LimitReader(file, maxCRL+1))
-	if err == nil && len(der) > maxCRL {
-		err = fmt.Errorf("%s: larger than %d octets", path, maxCRL)
+	der, err := io.ReadAll(io.LimitReader(file, ca.MaxCRL+1))
+	if err == nil && len(der) > ca.MaxCRL {
+		err = fmt.Errorf("%s: larger than %d octets", path, ca.MaxCRL)
 	}
 	return der, err
 }

@@ -3,12 +3,17 @@ package revocation
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
+
+	"postern/internal/registry"
 )
 
-// follow serves the imported CRL, and every newer one that the issuer takes up, until ctx ends.
-func (a *authority) follow(ctx context.Context) {
+// mirror serves the imported CRL, and every newer one that the issuer takes up, until ctx ends.
+func (a *authority) mirror(ctx context.Context) {
 	t := time.NewTicker(patience) // it may expire
 	defer t.Stop()
 	for {
@@ -47,7 +52,7 @@ func (a *authority) latest(ctx context.Context) (*signed, error) {
 	if p := a.served.Load(); p != nil && bytes.Equal(p.base.der, der) {
 		return p.base, nil
 	}
-	s, err := readCRL(der, a.name, a.id, a.cert)
+	s, err := a.readImported(der)
 	if err != nil {
 		return nil, err
 	}
@@ -62,4 +67,24 @@ func (a *authority) latest(ctx context.Context) (*signed, error) {
 		a.log.WarnContext(ctx, "old CRLs stay on disk", "error", err)
 	}
 	return s, nil
+}
+
+// readImported reads and verifies a CRL that was signed elsewhere, whatever its form. Its entries are nobody's business here.
+func (a *authority) readImported(der []byte) (*signed, error) {
+	l, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, fmt.Errorf("parse CRL: %w", err)
+	}
+	if err := l.CheckSignatureFrom(a.cert); err != nil {
+		return nil, fmt.Errorf("verify CRL: %w", err)
+	}
+	if !bytes.Equal(l.RawIssuer, a.cert.RawSubject) || !bytes.Equal(l.AuthorityKeyId, a.cert.SubjectKeyId) {
+		return nil, errors.New("verify CRL: it names another issuer")
+	}
+	if l.Number == nil || !l.Number.IsUint64() {
+		return nil, errors.New("parse CRL: its number does not fit 64 bits")
+	}
+	sum := hash(sha256.Sum256(der))
+	return &signed{der: der, etag: `"` + sum + `"`, record: registry.CRL{Issuer: a.name, CA: a.id, Kind: registry.Base, Number: l.Number.Uint64(),
+		ThisUpdate: l.ThisUpdate.UTC(), NextUpdate: l.NextUpdate.UTC(), NextPublish: l.NextUpdate.UTC(), Hash: sum, Size: len(der), Entries: len(l.RevokedCertificateEntries)}}, nil
 }

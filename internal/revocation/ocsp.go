@@ -2,7 +2,6 @@ package revocation
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -156,7 +155,7 @@ func (o *responder) look(a *ca.OCSPAnswer, id string, s trust.Serial) {
 	if o.site.edition.Load().own[id][s] || o.issuer.Own(id, s.Int()) {
 		a.Status = ca.OCSPGood
 		if e, ok := o.published(id, s); ok {
-			a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, e.RevocationTime, trust.Unspecified
+			a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, e.At(), trust.Unspecified
 		}
 		return
 	}
@@ -168,8 +167,8 @@ func (o *responder) look(a *ca.OCSPAnswer, id string, s trust.Serial) {
 	case trust.Good, trust.Superseded:
 		a.Status = ca.OCSPGood
 		// A registry that was restored from a backup has forgotten what the world was told since: that stays true.
-		if e, ok := o.published(id, s); ok && e.RevocationTime.After(c.ChangedAt) {
-			a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, e.RevocationTime, trust.Unspecified
+		if e, ok := o.published(id, s); ok && e.At().After(c.ChangedAt) {
+			a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, e.At(), trust.Unspecified
 		}
 	case trust.Held:
 		a.Status, a.RevokedAt, a.Reason = ca.OCSPRevoked, c.ChangedAt, trust.CertificateHold
@@ -182,14 +181,13 @@ func (o *responder) look(a *ca.OCSPAnswer, id string, s trust.Serial) {
 }
 
 // published returns the entry of the CRLs that are served.
-func (o *responder) published(id string, s trust.Serial) (x509.RevocationListEntry, bool) {
+func (o *responder) published(id string, s trust.Serial) (ca.Entry, bool) {
 	for _, a := range o.site.edition.Load().authorities {
 		if a.id == id {
-			base, delta := a.served.Load().listings()
-			return listed(base, delta, s)
+			return a.served.Load().view().find(octetsOf(s))
 		}
 	}
-	return x509.RevocationListEntry{}, false
+	return nil, false
 }
 
 // cacheable sets the headers that RFC 9919, section 6, asks for. The age is shorter than the answer's life, so that caches learn of a revocation.

@@ -89,6 +89,7 @@ func TestOCSPCacheIsBounded(t *testing.T) {
 		t.Errorf("%d answers for invented serial numbers", n)
 	}
 	c := l.leaf()
+	l.settle(l.revision(), nil)
 	l.asked(c.SerialNumber)
 	l.asked(c.SerialNumber)
 	raw := l.ask(l.issuer.Chain()[0], c.SerialNumber, crypto.SHA1)

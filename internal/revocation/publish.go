@@ -2,7 +2,6 @@ package revocation
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/big"
@@ -23,9 +22,12 @@ type draft struct {
 	floor uint64         // numbers must be greater
 	last  time.Time      // thisUpdate must not be earlier
 	old   *pair          // what the world has; nil for nothing
-	gone  map[trust.Serial]bool
 	next  pair
 	fresh []*signed // those of next that are new, in order of their numbers
+
+	covers  registry.Revision // of what was signed last
+	expired []ca.Entry        // what a new base leaves out, in order of serial numbers
+	ends    []uint32          // of the entries of a new base
 }
 
 // publish signs, checks, commits and serves a new delta, and a new base before it if asked. A publication by somebody else meanwhile is taken into
@@ -48,7 +50,10 @@ func (a *authority) attempt(ctx context.Context, base bool) error {
 		return err
 	}
 	a.adopt(ctx, known)
-	d := &draft{known: known, after: greatestNumber(known), old: a.served.Load(), gone: map[trust.Serial]bool{}, last: a.last}
+	if err := a.follow(ctx, known); err != nil {
+		return err
+	}
+	d := &draft{known: known, after: greatestNumber(known), old: a.served.Load(), last: a.last}
 	d.floor = max(d.after, a.floor)
 	for _, c := range known {
 		d.rise(c)
@@ -68,11 +73,14 @@ func (a *authority) attempt(ctx context.Context, base bool) error {
 		if err := a.passSecond(ctx, d.last); err != nil {
 			return err
 		}
+		if err := a.follow(ctx, known); err != nil {
+			return err
+		}
 	}
 	if err := a.signDelta(ctx, d); err != nil {
 		return err
 	}
-	if err := a.distrust(d); err != nil {
+	if err := a.distrust(ctx, d); err != nil {
 		return err
 	}
 	return a.commit(ctx, d)
@@ -126,20 +134,14 @@ func (a *authority) signBase(ctx context.Context, d *draft) error {
 	if err != nil {
 		return err
 	}
-	all, covers, err := a.registry.Listed(ctx, a.name, a.id)
+	c, err := a.ledger.complete(newest(d.known, registry.Base))
 	if err != nil {
 		return err
 	}
-	entries, expired := baseContent(all, newest(d.known, registry.Base), now)
-	d.gone = expired
-	told, err := a.keep(ctx, d, listingOf(entries), nil, now)
-	if err != nil {
-		return err
-	}
-	entries = append(entries, told...)
-	sortEntries(entries)
-	d.next.base, err = a.sign(ctx, d, covers, ca.CRL{Number: new(big.Int).SetUint64(d.number(now)), ThisUpdate: now, NextUpdate: now.Add(a.schedule.BaseLifetime),
-		NextPublish: now.Add(a.schedule.BaseEvery), Entries: entries, FreshestURL: a.issuer.Spec().DeltaURL(a.id)})
+	d.covers, d.expired = a.ledger.at, c.expired
+	d.next.base, err = a.sign(ctx, d, ca.CRL{Number: new(big.Int).SetUint64(d.number(now)), ThisUpdate: now, NextUpdate: now.Add(a.schedule.BaseLifetime),
+		NextPublish: now.Add(a.schedule.BaseEvery), Entries: c.entries, FreshestURL: a.issuer.Spec().DeltaURL(a.id)})
+	d.ends = c.ends
 	return err
 }
 
@@ -157,110 +159,34 @@ func (a *authority) signDelta(ctx context.Context, d *draft) error {
 	if !ok {
 		return errors.New("sign delta CRL: every base CRL has expired")
 	}
-	changes, covers, err := a.registry.RevokedSince(ctx, a.name, a.id, base.Covers)
+	entries, err := a.ledger.since(base.Covers)
 	if err != nil {
 		return err
 	}
-	entries := deltaContent(changes, now)
-	told, err := a.keep(ctx, d, d.next.base.content, listingOf(entries), now)
-	if err != nil {
-		return err
-	}
-	entries = append(entries, told...)
-	sortEntries(entries)
-	d.next.delta, err = a.sign(ctx, d, covers, ca.CRL{Number: new(big.Int).SetUint64(d.number(now)), ThisUpdate: now, NextUpdate: now.Add(a.schedule.DeltaLifetime),
+	d.covers = a.ledger.at
+	d.next.delta, err = a.sign(ctx, d, ca.CRL{Number: new(big.Int).SetUint64(d.number(now)), ThisUpdate: now, NextUpdate: now.Add(a.schedule.DeltaLifetime),
 		NextPublish: now.Add(a.schedule.DeltaEvery), BaseNumber: new(big.Int).SetUint64(base.Number), Entries: entries})
 	return err
 }
 
-// sign signs a CRL, reads back what was signed and adds it to the draft.
-func (a *authority) sign(ctx context.Context, d *draft, covers registry.Revision, c ca.CRL) (*signed, error) {
-	der, err := a.issuer.SignCRL(ctx, a.id, c)
+// sign signs a CRL and adds it to the draft. Package ca has read it back then, verified it and compared it with c.
+func (a *authority) sign(ctx context.Context, d *draft, c ca.CRL) (*signed, error) {
+	l, err := a.issuer.SignCRL(ctx, a.id, c)
 	if err != nil {
 		return nil, err
 	}
-	s, err := readCRL(der, a.name, a.id, a.cert)
+	s, err := a.signedOf(l)
 	if err != nil {
-		return nil, fmt.Errorf("read back what was signed: %w", err)
+		return nil, err
 	}
-	var base uint64
-	if c.BaseNumber != nil {
-		base = c.BaseNumber.Uint64()
-	}
-	if s.record.Number != c.Number.Uint64() || s.record.BaseNumber != base || !s.record.ThisUpdate.Equal(c.ThisUpdate) || !s.record.NextUpdate.Equal(c.NextUpdate) {
-		return nil, errors.New("read back what was signed: another number or time")
-	}
-	for _, e := range c.Entries {
-		if got, ok := s.content[trust.SerialOf(e.SerialNumber)]; !ok || got.ReasonCode != e.ReasonCode {
-			return nil, fmt.Errorf("read back what was signed: %x is missing", e.SerialNumber)
-		}
-	}
-	s.record.Covers = covers
+	s.record.Covers = d.covers
 	d.rise(s.record)
 	d.fresh = append(d.fresh, s)
 	return s, nil
 }
 
-// keep returns entries for serial numbers that the world was told are revoked and that base and delta would not list, without a release or an expiry to
-// explain it: a registry that was restored from an old backup must not un-revoke. The explained ones are noted in the draft.
-func (a *authority) keep(ctx context.Context, d *draft, base, delta listing, now time.Time) (told []x509.RevocationListEntry, err error) {
-	oldBase, oldDelta := d.old.listings()
-	candidates := vanished(oldBase, oldDelta, base, delta, d.old != nil && d.next.base == d.old.base && delta != nil)
-	if delta != nil {
-		candidates = append(candidates, dropped(oldDelta, base, delta)...)
-	}
-	var since map[trust.Serial]trust.Revocation // what changed after the old pair
-	for _, s := range candidates {
-		if d.gone[s] {
-			continue
-		}
-		if e, ok := delta[s]; ok && e.ReasonCode == removed {
-			d.gone[s] = true
-			continue
-		}
-		if since == nil {
-			changes, _, err := a.registry.RevokedSince(ctx, a.name, a.id, d.old.covers())
-			if err != nil {
-				return nil, err
-			}
-			since = lastChanges(changes)
-		}
-		if since[s].Reason == trust.RemoveFromCRL {
-			d.gone[s] = true
-			continue
-		}
-		switch c, err := a.registry.Certificate(ctx, a.name, s); {
-		case err != nil && !errors.Is(err, trust.ErrNotFound):
-			return nil, err
-		case err == nil && now.After(c.NotAfter):
-			d.gone[s] = true
-			continue
-		case err == nil && (c.Status == trust.Revoked || c.Status == trust.Held):
-			if _, still := base[s]; still {
-				continue // every base to which this delta can be applied has it
-			}
-		}
-		e, _ := listed(oldBase, oldDelta, s)
-		a.log.ErrorContext(ctx, "the registry has forgotten a revocation that was published: it stays listed", "serial", s)
-		told = append(told, e)
-	}
-	return told, nil
-}
-
-// dropped returns what the old delta lists as revoked, and the new one no longer mentions although the base has it: right if the change is older than
-// the base of the delta, and not if the registry does not know of it, for then an older base does not have it.
-func dropped(oldDelta, base, delta listing) (out []trust.Serial) {
-	for s, e := range oldDelta {
-		_, inBase := base[s]
-		if _, in := delta[s]; !in && inBase && e.ReasonCode != removed {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // distrust compares the signed pair with itself and with what the world has.
-func (a *authority) distrust(d *draft) error {
+func (a *authority) distrust(ctx context.Context, d *draft) error {
 	base, delta := d.next.base.record, d.next.delta.record
 	switch {
 	case base.Kind != registry.Base || delta.Kind != registry.Delta:
@@ -270,13 +196,7 @@ func (a *authority) distrust(d *draft) error {
 	case d.old != nil && delta.Number <= d.old.base.record.Number, d.old != nil && d.old.delta != nil && delta.Number <= d.old.delta.record.Number:
 		return fmt.Errorf("check CRLs: number %d does not rise", delta.Number)
 	}
-	oldBase, oldDelta := d.old.listings()
-	for _, s := range vanished(oldBase, oldDelta, d.next.base.content, d.next.delta.content, d.old != nil && d.old.base == d.next.base) {
-		if !d.gone[s] {
-			return fmt.Errorf("check CRLs: %s vanished without release or expiry", s)
-		}
-	}
-	return nil
+	return a.explain(ctx, d)
 }
 
 // commit makes the pair the published one.
@@ -294,6 +214,9 @@ func (a *authority) commit(ctx context.Context, d *draft) error {
 	for _, s := range d.fresh {
 		s.since = a.now()
 		a.log.InfoContext(ctx, "published a CRL", "kind", s.record.Kind, "number", s.record.Number, "entries", s.record.Entries, "covers", s.record.Covers)
+	}
+	if d.ends != nil {
+		a.ledger.fold(d.next.base.entries, d.ends, d.next.base.record.Covers)
 	}
 	a.served.Store(&d.next)
 	for _, s := range d.fresh {

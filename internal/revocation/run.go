@@ -21,7 +21,7 @@ const (
 // run publishes until ctx ends or the registry is closed.
 func (a *authority) run(ctx context.Context, finish func(context.Context, registry.PublishRequest) error) {
 	if a.imported {
-		a.follow(ctx)
+		a.mirror(ctx)
 		return
 	}
 	retry, wait := firstRetry, pace

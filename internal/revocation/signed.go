@@ -3,31 +3,18 @@ package revocation
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/asn1"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"math/big"
 	"time"
 
+	"postern/internal/ca"
 	"postern/internal/registry"
-)
-
-// maxCRL bounds a CRL that is read back from disk, in octets. Entra ID takes 20 MB.
-const maxCRL = 64 << 20
-
-// Object identifiers of CRL extensions that crypto/x509 does not read: RFC 5280, section 5.2.4, and Microsoft's szOID_CRL_NEXT_PUBLISH.
-var (
-	oidDeltaIndicator = asn1.ObjectIdentifier{2, 5, 29, 27}
-	oidNextPublish    = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 21, 4}
 )
 
 // signed is a CRL as the world gets it. It is immutable.
 type signed struct {
 	record  registry.CRL
 	der     []byte
-	content listing
+	entries ca.Entries // of a CRL of ours; they share the memory of der
 	etag    string
 	since   time.Time // when it was first served by this process
 	told    bool      // found on disk without a record: what it covers is not known, and it is to be replaced
@@ -52,63 +39,67 @@ func (p *pair) covers() registry.Revision {
 	return p.delta.record.Covers
 }
 
-func (p *pair) listings() (base, delta listing) {
+// has reports whether the pair holds a CRL of exactly these bytes.
+func (p *pair) has(der []byte) bool {
+	return p != nil && (bytes.Equal(p.base.der, der) || p.delta != nil && bytes.Equal(p.delta.der, der))
+}
+
+// record returns the CRL of a record, if it is one of the pair's; nil otherwise.
+func (p *pair) record(r registry.CRL) (*signed, error) {
+	switch {
+	case p == nil:
+	case p.base.matches(r):
+		return p.base, nil
+	case p.delta != nil && p.delta.matches(r):
+		return p.delta, nil
+	}
+	return nil, nil
+}
+
+// as is the CRL as its record knows it; since stays if it was served before.
+func (s *signed) as(r registry.CRL, now time.Time) *signed {
+	out := &signed{record: r, der: s.der, entries: s.entries, etag: s.etag, since: s.since}
+	if out.since.IsZero() {
+		out.since = now
+	}
+	return out
+}
+
+func (p *pair) view() (v view) {
 	if p == nil {
-		return nil, nil
+		return v
 	}
+	v.base = p.base.entries
 	if p.delta != nil {
-		delta = p.delta.content
+		v.delta = p.delta.entries
 	}
-	return p.base.content, delta
+	return v
 }
 
-// readCRL parses a CRL, verifies its signature with the CA's certificate and returns what it says; Covers, which no CRL says, is left zero.
-func readCRL(der []byte, issuer, ca string, cert *x509.Certificate) (*signed, error) {
-	if len(der) > maxCRL {
-		return nil, fmt.Errorf("CRL of %d octets is larger than %d", len(der), maxCRL)
-	}
-	l, err := x509.ParseRevocationList(der)
+// readSigned reads and verifies a CRL that this CA has signed; Covers, which no CRL says, is left zero.
+func (a *authority) readSigned(der []byte) (*signed, error) {
+	l, err := ca.ReadCRL(der, a.cert)
 	if err != nil {
-		return nil, fmt.Errorf("parse CRL: %w", err)
+		return nil, err
 	}
-	if err := l.CheckSignatureFrom(cert); err != nil {
-		return nil, fmt.Errorf("verify CRL: %w", err)
-	}
-	if !bytes.Equal(l.RawIssuer, cert.RawSubject) || !bytes.Equal(l.AuthorityKeyId, cert.SubjectKeyId) {
-		return nil, errors.New("verify CRL: it names another issuer")
-	}
-	if l.Number == nil || !l.Number.IsUint64() {
-		return nil, errors.New("parse CRL: its number does not fit 64 bits")
-	}
-	sum := sha256.Sum256(der)
-	s := &signed{der: der, content: listingOf(l.RevokedCertificateEntries), etag: `"` + hex.EncodeToString(sum[:]) + `"`}
-	s.record = registry.CRL{Issuer: issuer, CA: ca, Kind: registry.Base, Number: l.Number.Uint64(), ThisUpdate: l.ThisUpdate.UTC(), NextUpdate: l.NextUpdate.UTC(),
-		NextPublish: l.NextUpdate.UTC(), Hash: hex.EncodeToString(sum[:]), Size: len(der), Entries: len(l.RevokedCertificateEntries)}
-	if len(s.content) != s.record.Entries {
-		return nil, errors.New("parse CRL: a serial number is listed twice")
-	}
-	return s, s.extensions(l)
+	return a.signedOf(l)
 }
 
-// extensions reads those that crypto/x509 does not know.
-func (s *signed) extensions(l *x509.RevocationList) error {
-	for _, e := range l.Extensions {
-		switch {
-		case e.Id.Equal(oidDeltaIndicator):
-			n := new(big.Int)
-			if rest, err := asn1.Unmarshal(e.Value, &n); err != nil || len(rest) > 0 || !n.IsUint64() || !e.Critical {
-				return errors.New("parse CRL: deltaCRLIndicator is malformed or not critical")
-			}
-			s.record.Kind, s.record.BaseNumber = registry.Delta, n.Uint64()
-		case e.Id.Equal(oidNextPublish):
-			var at time.Time
-			if rest, err := asn1.Unmarshal(e.Value, &at); err != nil || len(rest) > 0 {
-				return errors.New("parse CRL: Next CRL Publish is malformed")
-			}
-			s.record.NextPublish = at.UTC()
-		}
+// signedOf makes a record of what was read.
+func (a *authority) signedOf(l *ca.List) (*signed, error) {
+	if !l.Number.IsUint64() || l.BaseNumber != nil && !l.BaseNumber.IsUint64() {
+		return nil, errors.New("read CRL: its number does not fit 64 bits")
 	}
-	return nil
+	sum := hash(sha256.Sum256(l.DER))
+	r := registry.CRL{Issuer: a.name, CA: a.id, Kind: registry.Base, Number: l.Number.Uint64(), ThisUpdate: l.ThisUpdate.UTC(), NextUpdate: l.NextUpdate.UTC(),
+		NextPublish: l.NextPublish.UTC(), Hash: sum, Size: len(l.DER), Entries: l.Entries.Count()}
+	if l.BaseNumber != nil {
+		r.Kind, r.BaseNumber = registry.Delta, l.BaseNumber.Uint64()
+	}
+	if r.NextPublish.IsZero() {
+		r.NextPublish = r.NextUpdate
+	}
+	return &signed{record: r, der: l.DER, entries: l.Entries, etag: `"` + sum + `"`}, nil
 }
 
 // matches reports whether the CRL is the one of the record.

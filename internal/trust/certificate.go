@@ -113,6 +113,16 @@ var reasonNumbers = map[ReasonCode]int{
 // Number returns the value of the reason in a CRL; 0 (unspecified) for an unknown one.
 func (r ReasonCode) Number() int { return reasonNumbers[r] }
 
+// ReasonOf returns the reason of a number in a CRL; unspecified for a number that stands for none.
+func ReasonOf(number int) ReasonCode {
+	for r, n := range reasonNumbers {
+		if n == number {
+			return r
+		}
+	}
+	return Unspecified
+}
+
 // RevocationReason reads the reason of a final revocation, case-insensitively; empty means unspecified. A hold and its release have commands of their own.
 func RevocationReason(s string) (ReasonCode, error) {
 	if s == "" {
