@@ -9,31 +9,6 @@ import (
 	"postern/internal/trust"
 )
 
-// EachListed calls fn for what a complete CRL of the CA lists: everything revoked or held, in order of the serial numbers' text, some at a time; the slice is
-// used again. It returns the revision at which it began: what changed after that may have been seen or not, and is to be had from RevokedSince.
-func (r *Registry) EachListed(ctx context.Context, issuer, ca string, fn func([]trust.Revocation) error) (rev Revision, err error) {
-	if err := r.view(ctx, func(rd Reader) error { rev = rd.Revision(); return nil }); err != nil {
-		return 0, err
-	}
-	page := make([]trust.Revocation, 0, scanPage)
-	err = scanPages(ctx, r.store, tableStatus, issuer+"/"+ca+"/", "", func(_ string, raw []byte) (bool, error) {
-		var v trust.Revocation
-		if err := decode(raw, &v); err != nil {
-			return false, err
-		}
-		if page = append(page, v); len(page) < scanPage {
-			return true, nil
-		}
-		err := fn(page)
-		page = page[:0]
-		return true, err
-	})
-	if err == nil && len(page) > 0 {
-		err = fn(page)
-	}
-	return rev, err
-}
-
 // Listed returns what a complete CRL of the CA lists now, in order of serial numbers, with the revision it is true for. It is for few.
 func (r *Registry) Listed(ctx context.Context, issuer, ca string) (out []trust.Revocation, rev Revision, err error) {
 	err = r.view(ctx, func(rd Reader) error {
@@ -78,7 +53,7 @@ func (r *Registry) RevokedSince(ctx context.Context, issuer, ca string, after Re
 // Told is what the world was told of a certificate by a CRL.
 type Told struct {
 	Serial trust.Serial
-	Reason trust.ReasonCode // certificateHold for a hold
+	Reason trust.ReasonCode // certificateHold for a hold, removeFromCRL for a release
 	At     time.Time
 }
 
@@ -86,8 +61,8 @@ type Told struct {
 const mergeBatch = 500
 
 // MergeBack takes up revocations that a CRL of the CA has told the world of, and of which the registry knows nothing: it was restored from a backup of before.
-// What was told stays so. A certificate that the registry does not know either is listed all the same, as if it expired at notAfter. It returns how many were
-// taken up; doing it again changes nothing. A hold that the registry has ended itself, or a revocation it knows, stays as it is only if it says no less.
+// What was told stays so. A certificate that the registry does not know either is listed all the same, as if it expired at notAfter. A release that was
+// told is told again. It returns how many were taken up; doing it again changes no standing. A hold that the registry has ended itself, or a revocation it knows, stays as it is only if it says no less.
 func (r *Registry) MergeBack(ctx context.Context, p trust.Principal, issuer, ca string, notAfter time.Time, told []Told) (n int, err error) {
 	for len(told) > 0 {
 		batch := told[:min(len(told), mergeBatch)]
@@ -125,12 +100,16 @@ func (t *txn) mergeBack(issuer, ca string, notAfter time.Time, w Told) (bool, er
 	}
 	listed := issuer + "/" + ca + "/" + string(w.Serial)
 	switch now, err := get[trust.Revocation](t, tableStatus, listed); {
-	case err == nil && (status == trust.Held || now.Reason != trust.CertificateHold):
+	case err == nil && (status == trust.Held || w.Reason == trust.RemoveFromCRL || now.Reason != trust.CertificateHold):
 		return false, nil
 	case err != nil && !errors.Is(err, trust.ErrNotFound):
 		return false, err
 	}
 	ev := trust.Revocation{Issuer: issuer, CA: ca, Serial: w.Serial, Reason: w.Reason, At: w.At.UTC(), NotAfter: notAfter.UTC(), Revision: uint64(t.Revision())}
+	history := issuer + "/" + ca + "/" + seqKey(ev.Revision) + "/" + string(w.Serial)
+	if w.Reason == trust.RemoveFromCRL { // deltas have to go on saying so, and nothing else changes
+		return true, put(t, tableRevocations, history, ev)
+	}
 	c, err := get[trust.Certificate](t, tableCertificates, certKey(issuer, w.Serial))
 	switch {
 	case errors.Is(err, trust.ErrNotFound):
@@ -148,7 +127,7 @@ func (t *txn) mergeBack(issuer, ca string, notAfter time.Time, w Told) (bool, er
 	if err := put(t, tableStatus, listed, ev); err != nil {
 		return false, err
 	}
-	return true, put(t, tableRevocations, issuer+"/"+ca+"/"+seqKey(ev.Revision)+"/"+string(w.Serial), ev)
+	return true, put(t, tableRevocations, history, ev)
 }
 
 // Retell writes what the registry knows of revoked or held certificates into its history again: the next delta CRL says it anew. It is for what a CRL that the

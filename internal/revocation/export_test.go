@@ -1,6 +1,7 @@
 package revocation
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -30,4 +31,50 @@ func FillOCSPCache(n int) int {
 		c.put(append(fmt.Appendf(nil, "%d", i), byte(i)), &ocspAnswer{})
 	}
 	return c.size()
+}
+
+func (p *Publisher) authority(id string) *authority {
+	for _, a := range p.authorities() {
+		if a.id == id {
+			return a
+		}
+	}
+	return nil
+}
+
+// Step publishes what is due of a CA.
+func (p *Publisher) Step(ctx context.Context, id string) error {
+	_, _, err := p.authority(id).step(ctx, nil)
+	return err
+}
+
+// DraftBase makes, signs and checks a base of a CA, and publishes nothing.
+func (p *Publisher) DraftBase(ctx context.Context, id string) error {
+	a := p.authority(id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known, err := a.registry.CRLs(ctx, a.name, a.id)
+	if err != nil {
+		return err
+	}
+	d := &draft{known: known, after: greatestNumber(known), old: a.served.Load()}
+	d.next = *d.old
+	for _, c := range known {
+		d.rise(c)
+	}
+	if err := a.signBase(ctx, d); err != nil {
+		return err
+	}
+	if gone := d.suspects(a.ledger); len(gone) > 0 {
+		return fmt.Errorf("%d entries vanished", len(gone))
+	}
+	return nil
+}
+
+// RequestedBase publishes a base of a CA now.
+func (p *Publisher) RequestedBase(ctx context.Context, id string) error {
+	a := p.authority(id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.publish(ctx, true)
 }

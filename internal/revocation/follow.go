@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,24 +52,27 @@ func (a *authority) readLedger(ctx context.Context, floor registry.Revision, bou
 	l := new(ledger)
 	var raw []byte
 	var last []byte
-	var stray []change // what does not come in order: serial numbers of fewer octets than others
-	read := func(page []trust.Revocation) error {
-		for _, r := range page {
-			c, err := encode(r, a.now())
-			if err != nil {
-				return err
-			}
-			l.latest = max(l.latest, c.revision)
-			if ca.CompareSerials(last, c.serial()) >= 0 {
-				stray = append(stray, c)
-				continue
-			}
-			raw, l.ends, last = append(raw, c.entry...), append(l.ends, c.end), c.serial()
-		}
-		return nil
-	}
-	rev, err := a.registry.EachListed(ctx, a.name, a.id, read)
+	var stray []change        // what does not come in order: serial numbers of fewer octets than others
+	var rev registry.Revision // what changes after it is applied below, seen or not
+	err := a.registry.Store().View(ctx, func(r registry.Reader) error { rev = r.Revision(); return nil })
 	if err != nil {
+		return nil, err
+	}
+	var bad error
+	err = a.registry.EachListed(ctx, a.name, a.id, func(r trust.Revocation) bool {
+		var c change
+		if c, bad = encode(r, a.now()); bad != nil {
+			return false
+		}
+		l.latest = max(l.latest, c.revision)
+		if ca.CompareSerials(last, c.serial()) >= 0 {
+			stray = append(stray, c)
+			return true
+		}
+		raw, l.ends, last = append(raw, c.entry...), append(l.ends, c.end), c.serial()
+		return true
+	})
+	if err = errors.Join(err, bad); err != nil {
 		return nil, err
 	}
 	if l.list, err = ca.ReadEntries(raw); err != nil {

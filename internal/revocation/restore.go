@@ -34,7 +34,13 @@ func (a *authority) restore(ctx context.Context, told *pair) error {
 		}
 	}
 	if told != nil && told.delta != nil {
-		if err := a.mergeBack(ctx, a.ledger.forgotten(told.delta.entries)); err != nil {
+		again := a.ledger.forgotten(told.delta.entries)
+		for e := range told.delta.entries.All() {
+			if _, listed := a.ledger.find(e.Serial()); e.Removed() && !listed {
+				again = append(again, e) // an older base that somebody has may list it
+			}
+		}
+		if err := a.mergeBack(ctx, again); err != nil {
 			return err
 		}
 	}
