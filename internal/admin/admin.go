@@ -32,6 +32,7 @@ type Config struct {
 
 	Problems func() []string                               // what makes the process unhealthy
 	Warnings func() []string                               // what an operator should know though it is healthy
+	CRLs     func() []CRLState                             // that this process publishes, for the metrics; nil for none
 	Forecast func(context.Context) ([]api.Forecast, error) // of the CRLs that are signed here
 	Networks Networks                                      // Microsoft's; the zero value knows none
 	Edge     func() EdgeReactions                          // of the edge of this process; nil without one

@@ -26,6 +26,7 @@ type authority struct {
 	schedule Schedule
 	files    files
 	imported bool // the CA's key is not here: see imported.go
+	signCRL  func(ctx context.Context, ca string, c ca.CRL) (*ca.List, error)
 
 	served atomic.Pointer[pair]
 	status status
@@ -187,11 +188,12 @@ func (a *authority) look(ctx context.Context) (d due, rev registry.Revision, nex
 	if err := a.follow(ctx, known); err != nil {
 		return d, 0, next, err
 	}
-	if a.restored {
+	if a.restored || p.ahead(known) {
 		if err := a.restore(ctx, p); err != nil {
 			return d, 0, next, err
 		}
-		d.base = true
+		p = p.asTold()
+		a.served.Store(p)
 	}
 	rev = a.ledger.at
 	all, err := a.registry.PublishRequests(ctx)

@@ -9,10 +9,10 @@ import (
 // What a CRL says is a function of the registry's history.
 //
 // A base CRL lists everything that is revoked or held, but for what has expired and has been on a base since: see ledger.complete. A delta CRL refers to the
-// oldest base that has not expired, so that whichever base a relying party has cached can be combined with it. For every serial number whose status changed
+// oldest base that has not expired, unless Schedule says otherwise, so that whichever base a relying party has cached can be combined with it. For every serial number whose status changed
 // after that base it says what the last change was: revoked, held, or removeFromCRL.
 
-// oldestBase returns the base to which a delta refers: the one with the lowest number that is still valid at now.
+// oldestBase returns the base with the lowest number that is still valid at now.
 func oldestBase(known []registry.CRL, now time.Time) (oldest registry.CRL, ok bool) {
 	for _, c := range known {
 		if c.Kind == registry.Base && !now.After(c.NextUpdate) && (!ok || c.Number < oldest.Number) {
@@ -20,6 +20,15 @@ func oldestBase(known []registry.CRL, now time.Time) (oldest registry.CRL, ok bo
 		}
 	}
 	return oldest, ok
+}
+
+// reference returns the base to which a delta refers.
+func (s Schedule) reference(known []registry.CRL, now time.Time) (registry.CRL, bool) {
+	if s.DeltaOfNewest {
+		base := newest(known, registry.Base)
+		return base, base.Number != 0 && !now.After(base.NextUpdate)
+	}
+	return oldestBase(known, now)
 }
 
 // newest returns the CRL of that kind with the greatest number, or a zero record.

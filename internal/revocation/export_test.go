@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
+	"postern/internal/ca"
 	"postern/internal/registry"
 )
 
@@ -77,4 +79,29 @@ func (p *Publisher) RequestedBase(ctx context.Context, id string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.publish(ctx, true)
+}
+
+// BreakDisk lets every CRL that is written fail in the middle with err, until it is called with nil.
+func (p *Publisher) BreakDisk(id string, err error) {
+	a := p.authority(id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.files.write = (*os.File).Write
+	if err != nil {
+		a.files.write = func(f *os.File, b []byte) (int, error) {
+			n, _ := f.Write(b[:len(b)/2])
+			return n, err
+		}
+	}
+}
+
+// BreakSigner lets every signature of CRLs fail with err, until it is called with nil.
+func (p *Publisher) BreakSigner(id string, err error) {
+	a := p.authority(id)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.signCRL = a.issuer.SignCRL
+	if err != nil {
+		a.signCRL = func(context.Context, string, ca.CRL) (*ca.List, error) { return nil, err }
+	}
 }

@@ -17,8 +17,9 @@ import (
 // files keeps the CRLs of one CA on disk. A CRL is first written under the name of its hash, where nobody looks, and made durable; then its record is
 // committed; only then is it linked to the name that it is served under. So a record never lacks its bytes, whenever the machine dies.
 type files struct {
-	dir string // <data>/crl/<issuer>
-	ca  string
+	dir   string // <data>/crl/<issuer>
+	ca    string
+	write func(*os.File, []byte) (int, error) // os.File.Write
 }
 
 // stale is how old a file that no record names must be before it is removed: another publisher may be about to commit a younger one.
@@ -52,7 +53,7 @@ func (f files) save(s *signed) (err error) {
 			err = fmt.Errorf("save CRL: %w", errors.Join(err, os.Remove(tmp.Name())))
 		}
 	}()
-	_, err = tmp.Write(s.der)
+	_, err = f.write(tmp, s.der)
 	if err == nil {
 		err = tmp.Chmod(0o644) // it is public
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"postern/internal/ca"
 	"postern/internal/registry"
@@ -14,7 +13,7 @@ import (
 // follow brings the ledger up to the registry's state, given the CRLs that it knows: by what has changed since, or from the beginning if there is no ledger, or
 // it is not of this registry's history or not deep enough for a delta.
 func (a *authority) follow(ctx context.Context, known []registry.CRL) error {
-	floor, bounded := floorOf(known, a.now())
+	floor, bounded := a.floorOf(known)
 	if a.ledger != nil && (!bounded || a.ledger.floor <= floor) {
 		changes, rev, err := a.registry.RevokedSince(ctx, a.name, a.id, a.ledger.at)
 		if err != nil {
@@ -37,10 +36,10 @@ func (a *authority) follow(ctx context.Context, known []registry.CRL) error {
 	return err
 }
 
-// floorOf returns the revision after which every change has to be known one by one: what the oldest base that may be cached covers, or if none may be, the
-// newest. Without any base there is no bound.
-func floorOf(known []registry.CRL, now time.Time) (floor registry.Revision, bounded bool) {
-	base, ok := oldestBase(known, now)
+// floorOf returns the revision after which every change has to be known one by one: what the base covers to which deltas refer, or if none is
+// valid, the newest. Without any base there is no bound.
+func (a *authority) floorOf(known []registry.CRL) (floor registry.Revision, bounded bool) {
+	base, ok := a.schedule.reference(known, a.now())
 	if !ok {
 		base = newest(known, registry.Base)
 	}

@@ -155,7 +155,7 @@ func (a *authority) signDelta(ctx context.Context, d *draft) error {
 	if len(d.fresh) > 0 {
 		known = append(known[:len(known):len(known)], d.fresh[0].record)
 	}
-	base, ok := oldestBase(known, now)
+	base, ok := a.schedule.reference(known, now)
 	if !ok {
 		return errors.New("sign delta CRL: every base CRL has expired")
 	}
@@ -171,7 +171,7 @@ func (a *authority) signDelta(ctx context.Context, d *draft) error {
 
 // sign signs a CRL and adds it to the draft. Package ca has read it back then, verified it and compared it with c.
 func (a *authority) sign(ctx context.Context, d *draft, c ca.CRL) (*signed, error) {
-	l, err := a.issuer.SignCRL(ctx, a.id, c)
+	l, err := a.signCRL(ctx, a.id, c)
 	if err != nil {
 		return nil, err
 	}

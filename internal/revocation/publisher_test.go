@@ -237,10 +237,23 @@ func TestRegistryRestored(t *testing.T) {
 	l.start()
 	l.revoke(s)
 	l.published()
-	_, oldDelta := l.fetch()
+	oldBase, oldDelta := l.fetch()
 	l.stop()
 	l.open(registrytest.Store(t)) // knows nothing at all
+	d := l.newDevice()
+	secret, _, err := l.reg.CreateChallenge(t.Context(), root, d.ID, 0)
+	l.must(err)
 	l.start()
+	if _, _, _, err := l.reg.Challenge(t.Context(), "contoso", secret); !errors.Is(err, registry.ErrChallengeVoid) {
+		t.Errorf("a challenge of before the restore: %v", err)
+	}
+	if listed, _, err := l.reg.Listed(t.Context(), "contoso", ca.IssuingCA); err != nil || len(listed) != 1 || listed[0].Serial != s {
+		t.Errorf("the registry lists %v, %v", listed, err)
+	}
+	// Whoever has the base of before can combine it with the new delta.
+	if _, delta := l.fetch(); combine(t, oldBase, delta)[s] != 1 {
+		t.Error("forgotten in the base of before")
+	}
 	base, delta := l.fetch()
 	if base.Number.Cmp(oldDelta.Number) <= 0 {
 		t.Errorf("base %d after delta %d", base.Number, oldDelta.Number)

@@ -28,7 +28,7 @@ func (a *authority) restore(ctx context.Context, told *pair) error {
 	if err := a.registry.VoidChallenges(ctx, principal(), "the registry was restored from a backup of before CRLs that are published"); err != nil {
 		return err
 	}
-	if told != nil && told.base != nil && told.base.told {
+	if told != nil && told.base != nil && told.base.record.Number > greatestNumber(known) {
 		if err := a.restoreBase(ctx, told.base, known); err != nil {
 			return err
 		}
@@ -54,15 +54,13 @@ func (a *authority) restoreBase(ctx context.Context, base *signed, known []regis
 	if err := a.mergeBack(ctx, a.ledger.forgotten(base.entries)); err != nil {
 		return err
 	}
-	if greatest := greatestNumber(known); base.record.Number > greatest {
-		r := base.record
-		if err := a.follow(ctx, known); err != nil {
-			return err
-		}
-		r.Covers = a.ledger.at
-		if err := a.registry.CommitCRLs(ctx, principal(), greatest, r); err != nil && !errors.Is(err, trust.ErrConflict) {
-			return err
-		}
+	if err := a.follow(ctx, known); err != nil {
+		return err
+	}
+	r := base.record
+	r.Covers = a.ledger.at
+	if err := a.registry.CommitCRLs(ctx, principal(), greatestNumber(known), r); err != nil && !errors.Is(err, trust.ErrConflict) {
+		return err
 	}
 	return a.registry.Retell(ctx, principal(), a.name, a.id, serialsOf(unsaid))
 }

@@ -29,6 +29,43 @@ type Schedule struct {
 	BaseEvery     time.Duration // thisUpdate to Next CRL Publish of a base CRL; 24 hours
 	DeltaLifetime time.Duration // of a delta CRL; 24 hours
 	DeltaEvery    time.Duration // of a delta CRL, if nothing changes; 1 hour
+
+	// DeltaOfNewest makes deltas refer to the newest base instead of the oldest that may be cached: they are smaller, and whoever has an older base has to fetch
+	// the newer one before a delta is of use (RFC 5280, section 5.2.4). Entra ID does not document that it does.
+	DeltaOfNewest bool
+}
+
+// complete fills in defaults.
+func (s Schedule) complete() Schedule {
+	for _, d := range []struct {
+		value *time.Duration
+		def   time.Duration
+	}{
+		{&s.BaseLifetime, 7 * 24 * time.Hour}, {&s.BaseEvery, 24 * time.Hour}, {&s.DeltaLifetime, 24 * time.Hour}, {&s.DeltaEvery, time.Hour},
+	} {
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+	}
+	return s
+}
+
+// Check reports every setting that cannot work, with errors that wrap trust.ErrInvalid; zero fields count as their defaults.
+func (s Schedule) Check() error {
+	s = s.complete()
+	var errs []error
+	// A second is the resolution of a CRL's times; a pair takes up to one to make.
+	if s.BaseEvery < 5*time.Second || s.BaseLifetime < 2*s.BaseEvery {
+		errs = append(errs, fmt.Errorf("base CRLs every %s, valid for %s, %w: want at least two in a lifetime", s.BaseEvery, s.BaseLifetime, trust.ErrInvalid))
+	}
+	if s.DeltaEvery < 2*time.Second || s.DeltaLifetime < 2*s.DeltaEvery {
+		errs = append(errs, fmt.Errorf("delta CRLs every %s, valid for %s, %w: want at least two in a lifetime", s.DeltaEvery, s.DeltaLifetime, trust.ErrInvalid))
+	}
+	if s.BaseLifetime > 366*24*time.Hour || s.DeltaLifetime > s.BaseLifetime {
+		errs = append(errs, fmt.Errorf("base CRLs valid for %s, delta CRLs for %s, %w: want a year at most, and no delta that outlives its base", s.BaseLifetime, s.DeltaLifetime,
+			trust.ErrInvalid))
+	}
+	return errors.Join(errs...)
 }
 
 // OCSPTimes says how long OCSP answers are good for. Zero fields take the defaults.
@@ -97,8 +134,6 @@ func (c *Config) complete() error {
 		value *time.Duration
 		def   time.Duration
 	}{
-		{&c.Schedule.BaseLifetime, 7 * 24 * time.Hour}, {&c.Schedule.BaseEvery, 24 * time.Hour},
-		{&c.Schedule.DeltaLifetime, 24 * time.Hour}, {&c.Schedule.DeltaEvery, time.Hour},
 		{&c.OCSP.Lifetime, time.Hour}, {&c.OCSP.MaxAge, time.Minute},
 	} {
 		if *d.value == 0 {
@@ -109,14 +144,9 @@ func (c *Config) complete() error {
 	if len(c.Issuers) == 0 || c.Registry == nil || c.Index == nil || c.Now == nil || c.Log == nil || c.Dir == "" {
 		errs = append(errs, errors.New("issuers, registry, index, clock, log and directory are all needed"))
 	}
-	s, o := c.Schedule, c.OCSP
-	// A second is the resolution of a CRL's times; a pair takes up to one to make.
-	if s.BaseEvery < 5*time.Second || s.BaseLifetime < 2*s.BaseEvery {
-		errs = append(errs, fmt.Errorf("base CRLs every %s, valid for %s, %w: want at least two in a lifetime", s.BaseEvery, s.BaseLifetime, trust.ErrInvalid))
-	}
-	if s.DeltaEvery < 2*time.Second || s.DeltaLifetime < 2*s.DeltaEvery {
-		errs = append(errs, fmt.Errorf("delta CRLs every %s, valid for %s, %w: want at least two in a lifetime", s.DeltaEvery, s.DeltaLifetime, trust.ErrInvalid))
-	}
+	errs = append(errs, c.Schedule.Check())
+	c.Schedule = c.Schedule.complete()
+	o := c.OCSP
 	if o.Lifetime < time.Second || o.Lifetime > 4*24*time.Hour || o.MaxAge < 0 || o.MaxAge > o.Lifetime {
 		errs = append(errs, fmt.Errorf("OCSP answers valid for %s, cached for %s, %w", o.Lifetime, o.MaxAge, trust.ErrInvalid))
 	}

@@ -56,6 +56,27 @@ func (p *pair) record(r registry.CRL) (*signed, error) {
 	return nil, nil
 }
 
+// ahead reports whether this process has published what the registry knows nothing of: it was restored meanwhile.
+func (p *pair) ahead(known []registry.CRL) bool {
+	return p != nil && p.delta != nil && !p.delta.told && p.delta.record.Number > greatestNumber(known)
+}
+
+// asTold is the pair without what the registry knew of it.
+func (p *pair) asTold() *pair {
+	if p == nil {
+		return nil
+	}
+	out := *p
+	for _, slot := range []**signed{&out.base, &out.delta} {
+		if *slot != nil {
+			s := **slot
+			s.told, s.record.Covers = true, 0
+			*slot = &s
+		}
+	}
+	return &out
+}
+
 // as is the CRL as its record knows it; since stays if it was served before.
 func (s *signed) as(r registry.CRL, now time.Time) *signed {
 	out := &signed{record: r, der: s.der, entries: s.entries, etag: s.etag, since: s.since}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -72,7 +73,8 @@ func (s *site) authority(old *edition, c ca.CACertificate) *authority {
 		}
 	}
 	return &authority{issuer: s.issuer, name: s.name, id: c.ID, cert: c.Cert, registry: s.cfg.Registry, now: s.cfg.Now, schedule: s.cfg.Schedule,
-		imported: !online, log: s.cfg.Log.With("issuer", s.name, "ca", c.ID), files: files{dir: filepath.Join(s.cfg.Dir, "crl", s.name), ca: c.ID}}
+		imported: !online, log: s.cfg.Log.With("issuer", s.name, "ca", c.ID), files: files{dir: filepath.Join(s.cfg.Dir, "crl", s.name), ca: c.ID, write: (*os.File).Write},
+		signCRL: s.issuer.SignCRL}
 }
 
 // publish adds the CRLs of an authority.

@@ -29,6 +29,31 @@ type CAStatus struct {
 	Error   string            `json:"error,omitempty"`  // why the last publication failed; empty once one has succeeded
 	Failing time.Time         `json:"failing,omitzero"` // since when
 	Pending time.Time         `json:"pending,omitzero"` // since when a publication is due that has not happened; zero for none
+	Until   time.Time         `json:"until,omitzero"`   // when what is served ceases to be valid: nextUpdate of base or delta, whichever is earlier
+	Late    bool              `json:"late,omitempty"`   // a tenth of the time between Next CRL Publish and nextUpdate is over, and there is no newer one
+}
+
+// Trouble says in a sentence what is wrong with the publication, and until when relying parties do not notice; empty if nothing is.
+func (c CAStatus) Trouble() string {
+	why := c.Error
+	switch {
+	case why != "":
+		why = "are not renewed since " + c.Failing.Format(time.RFC3339) + ": " + why
+	case c.Late:
+		why = "are late"
+	case !c.Valid:
+		why = "are not valid"
+	default:
+		return ""
+	}
+	text := "CRLs of " + c.Issuer + "/" + c.CA + " " + why
+	switch {
+	case c.Valid:
+		text += "; what is served holds until " + c.Until.Format(time.RFC3339)
+	case !c.Until.IsZero():
+		text += "; what is served has expired on " + c.Until.Format(time.RFC3339) + ", and sign-ins fail"
+	}
+	return text
 }
 
 // Status tells how the publication of every CA stands, in the order of the configuration.
@@ -39,14 +64,25 @@ func (p *Publisher) Status() []CAStatus {
 		s := CAStatus{Issuer: a.name, CA: a.id}
 		if served := a.served.Load(); served != nil {
 			s.Base, s.Covers, s.Valid = served.base.status(), served.covers(), served.valid(a.now()) || a.imported && !a.now().After(served.base.record.NextUpdate)
+			s.Until, s.Late = served.base.record.NextUpdate, served.base.late(a.now())
 			if served.delta != nil {
 				s.Delta = served.delta.status()
+				s.Late = s.Late || served.delta.late(a.now())
+				if s.Delta.NextUpdate.Before(s.Until) {
+					s.Until = s.Delta.NextUpdate
+				}
 			}
 		}
 		a.status.fill(&s)
 		out = append(out, s)
 	}
 	return out
+}
+
+// late reports whether a newer one should be there.
+func (s *signed) late(now time.Time) bool {
+	publish, end := s.record.NextPublish, s.record.NextUpdate
+	return now.After(publish.Add(end.Sub(publish) / 10))
 }
 
 func (s *signed) status() CRLStatus {

@@ -28,6 +28,7 @@ type File struct {
 	Data    string          `yaml:"data" doc:"state, keys and the admin socket; relative to this file"`
 	Issuers []IssuerSection `yaml:"issuers,omitempty" doc:"the certificate authorities whose keys are on this machine"`
 	Public  *PublicSection  `yaml:"public,omitempty" doc:"SCEP, CRLs and OCSP for the world, plain HTTP"`
+	CRL     *CRLSection     `yaml:"crl,omitempty,flow" doc:"when CRLs are published; delta_of: newest makes smaller deltas that need the newest base"`
 	Edge    *EdgeSection    `yaml:"edge,omitempty" doc:"the gate for phones, in front of Exchange"`
 	Admin   *AdminSection   `yaml:"admin,omitempty" doc:"admin API over TCP, with access tokens; the command line uses a socket in the data directory"`
 	Renewal *RenewalSection `yaml:"renewal,omitempty" doc:"which certificates renew without a challenge; left out: every good one, of a device that its MDM has heard of for 7 days"`

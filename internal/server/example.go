@@ -92,6 +92,8 @@ func Complete() File {
 	f.Public.Directory = "/srv/www/pki"
 	f.Public.Networks = "endpoints.json"
 	f.Public.HTTPS = &HTTPSSection{Listen: "0.0.0.0:8444", Certificate: "public.pem", Key: "public.key"}
+	f.CRL = &CRLSection{BaseLifetime: Duration(168 * time.Hour), BaseEvery: Duration(24 * time.Hour), DeltaLifetime: Duration(24 * time.Hour), DeltaEvery: Duration(time.Hour),
+		DeltaOf: "oldest"}
 	f.Edge.Listen = "0.0.0.0:443"
 	f.Edge.UpstreamCA = "upstream-roots.pem"
 	f.Edge.Hostnames = []HostSection{{Name: "autodiscover.contoso.com", Issuer: "contoso", Certificate: "autodiscover.pem", Key: "autodiscover.key"}}

@@ -187,7 +187,7 @@ func (s *Server) openPublic(ctx context.Context) error {
 	}
 	var err error
 	s.publisher, err = revocation.NewPublisher(revocation.Config{Issuers: s.issuers, Registry: s.registry, Index: s.index, Journal: s.journal, Dir: cfg.Data, Mirror: cfg.Public.Directory,
-		Now: s.opts.Now, Log: s.opts.Log, Own: s.ownCertificates()})
+		Now: s.opts.Now, Log: s.opts.Log, Own: s.ownCertificates(), Schedule: cfg.CRL})
 	if err != nil {
 		return err
 	}
@@ -251,7 +251,7 @@ func (s *Server) openAdmin(context.Context) error {
 		return err
 	}
 	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems,
-		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Gate: s.ticketGate(), Edge: s.reactions,
+		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Gate: s.ticketGate(), Edge: s.reactions, CRLs: s.crlStates,
 		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log})
 	ln, err := s.listenSocket()
 	if err != nil {
@@ -302,8 +302,8 @@ func (s *Server) problems() []string {
 	}
 	if s.publisher != nil {
 		for _, c := range s.publisher.Status() {
-			if c.Error != "" {
-				out = append(out, fmt.Sprintf("CRLs of %s/%s are not renewed: %s", c.Issuer, c.CA, c.Error))
+			if why := c.Trouble(); why != "" {
+				out = append(out, why)
 			}
 		}
 		if why := s.publisher.MirrorTrouble(); why != "" {

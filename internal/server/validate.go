@@ -16,6 +16,7 @@ import (
 	"postern/certs"
 	"postern/internal/ca"
 	"postern/internal/registry"
+	"postern/internal/revocation"
 	"postern/internal/trust"
 )
 
@@ -24,6 +25,7 @@ type Config struct {
 	Data    string // directory
 	Issuers []Issuer
 	Public  *Public
+	CRL     revocation.Schedule
 	Edge    *Edge
 	Admin   *Admin
 	Renewal registry.RenewalRules
@@ -109,6 +111,7 @@ func (f *File) Validate(dir string) (*Config, error) {
 	} else if len(f.Issuers) > 0 {
 		p.add("public", "missing: issuers need a listener for SCEP and CRLs, for example {listen: 127.0.0.1:8080}")
 	}
+	c.CRL = f.CRL.valid(&p)
 	if f.Edge != nil {
 		c.Edge = f.Edge.valid(&p, abs)
 	}
