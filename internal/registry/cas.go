@@ -79,6 +79,36 @@ type CRL struct {
 	Size        int       `json:"size"`
 	Entries     int       `json:"entries"`
 	Covers      Revision  `json:"covers"` // every change up to this revision is in it
+
+	// KeepUntil is later than NextUpdate for a base that deltas go on referring to, because bases of after it may be cached of which the registry knows nothing.
+	KeepUntil time.Time `json:"keep_until,omitzero"`
+}
+
+// Usable reports whether a relying party may have the base at now, or one for which it stands.
+func (c CRL) Usable(now time.Time) bool { return !now.After(c.NextUpdate) || !now.After(c.KeepUntil) }
+
+// KeepBases has deltas go on referring to the bases that are known now until a time, though they may have expired: after a restore from a backup, bases that were
+// published since are cached, and the registry knows nothing of them.
+func (r *Registry) KeepBases(ctx context.Context, p trust.Principal, issuer, ca string, until time.Time) error {
+	object := issuer + "/" + ca
+	_, err := r.update(ctx, p, ActCRLRestore, object, func(t *txn) error {
+		known, err := list[CRL](t, tableCRLs, object+"/", "", math.MaxInt, nil)
+		if err != nil {
+			return err
+		}
+		for _, c := range known {
+			if c.Kind != Base || !c.KeepUntil.Before(until) {
+				continue
+			}
+			c.KeepUntil = until.UTC()
+			if err := put(t, tableCRLs, crlKey(c), c); err != nil {
+				return err
+			}
+			t.Touch(KindCRL, object)
+		}
+		return nil
+	})
+	return err
 }
 
 func crlKey(c CRL) string { return c.Issuer + "/" + c.CA + "/" + seqKey(c.Number) }
@@ -142,7 +172,7 @@ func (t *txn) dropOldCRLs(all []CRL) {
 		newest[c.Kind] = max(newest[c.Kind], c.Number)
 	}
 	for _, c := range all {
-		if c.Number != newest[c.Kind] && (c.Kind == Delta || t.now.After(c.NextUpdate)) {
+		if c.Number != newest[c.Kind] && (c.Kind == Delta || !c.Usable(t.now)) {
 			t.Delete(tableCRLs, crlKey(c))
 		}
 	}

@@ -31,12 +31,13 @@ type authority struct {
 	served atomic.Pointer[pair]
 	status status
 
-	mu       sync.Mutex // one publication at a time; guards the rest
-	ledger   *ledger    // nil before the first look
-	restored bool       // the registry is older than what was published: see restore.go
-	floor    uint64     // the greatest number found on disk, should the registry know less
-	last     time.Time  // the latest thisUpdate found on disk, likewise
-	blind    uint64     // the greatest number of a CRL whose bytes are not here, said once
+	mu       sync.Mutex                  // one publication at a time; guards the rest
+	ledger   *ledger                     // nil before the first look
+	restored bool                        // the registry is older than what was published: see restore.go
+	floor    uint64                      // the greatest number found on disk, should the registry know less
+	last     time.Time                   // the latest thisUpdate found on disk, likewise
+	onFile   map[registry.CRLKind]uint64 // the numbers found on disk under the names that are served
+	blind    uint64                      // the greatest number of a CRL whose bytes are not here, said once
 }
 
 // prime loads what was published and publishes what is missing or due. An error means that there is no valid pair.
@@ -65,8 +66,10 @@ func (a *authority) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.adopt(ctx, known)
+	// Before anything is adopted: that would put what a backup knows in place of what was told since.
 	told := a.onDisk(ctx)
+	a.adopt(ctx, known)
+	told.without(a.served.Load())
 	if greatest := greatestNumber(known); a.floor > greatest {
 		a.log.WarnContext(ctx, "the registry is older than the CRLs on disk: it was restored from a backup, or lost", "number", a.floor, "registry", greatest)
 		if told.base == nil {
@@ -83,18 +86,15 @@ func (a *authority) load(ctx context.Context) error {
 	return a.follow(ctx, known)
 }
 
-// onDisk reads the CRLs that were served last, unless they are the recorded ones.
+// onDisk reads the CRLs that were served last.
 func (a *authority) onDisk(ctx context.Context) *pair {
 	var told pair
-	recorded := a.served.Load()
+	a.onFile = map[registry.CRLKind]uint64{}
 	for _, f := range []struct {
 		kind registry.CRLKind
 		slot **signed
 	}{{registry.Base, &told.base}, {registry.Delta, &told.delta}} {
 		der, err := a.files.read(a.files.served(f.kind))
-		if err == nil && recorded.has(der) {
-			continue
-		}
 		var s *signed
 		if err == nil {
 			s, err = a.readSigned(der)
@@ -107,6 +107,7 @@ func (a *authority) onDisk(ctx context.Context) *pair {
 		}
 		s.told, s.since = true, a.now()
 		*f.slot = s
+		a.onFile[f.kind] = s.record.Number
 		a.floor = max(a.floor, s.record.Number)
 		if s.record.ThisUpdate.After(a.last) {
 			a.last = s.record.ThisUpdate
@@ -155,7 +156,7 @@ func (a *authority) adopt(ctx context.Context, known []registry.CRL) {
 	}
 	a.served.Store(next)
 	for _, s := range []*signed{next.base, next.delta} {
-		if s != nil {
+		if s != nil && s.record.Number >= a.onFile[s.record.Kind] { // what was told since a backup stays on disk until it is taken up
 			if err := a.files.serve(s); err != nil {
 				a.log.WarnContext(ctx, "CRL is served from memory only", "error", err)
 			}

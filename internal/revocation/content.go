@@ -15,7 +15,7 @@ import (
 // oldestBase returns the base with the lowest number that is still valid at now.
 func oldestBase(known []registry.CRL, now time.Time) (oldest registry.CRL, ok bool) {
 	for _, c := range known {
-		if c.Kind == registry.Base && !now.After(c.NextUpdate) && (!ok || c.Number < oldest.Number) {
+		if c.Kind == registry.Base && c.Usable(now) && (!ok || c.Number < oldest.Number) {
 			oldest, ok = c, true
 		}
 	}

@@ -28,6 +28,10 @@ func (a *authority) restore(ctx context.Context, told *pair) error {
 	if err := a.registry.VoidChallenges(ctx, principal(), "the registry was restored from a backup of before CRLs that are published"); err != nil {
 		return err
 	}
+	// Bases that were published since the backup, and then replaced, may be cached: deltas have to fit those too.
+	if err := a.registry.KeepBases(ctx, principal(), a.name, a.id, a.now().Add(a.schedule.BaseLifetime)); err != nil {
+		return err
+	}
 	if told != nil && told.base != nil && told.base.record.Number > greatestNumber(known) {
 		if err := a.restoreBase(ctx, told.base, known); err != nil {
 			return err

@@ -44,6 +44,15 @@ func (p *pair) has(der []byte) bool {
 	return p != nil && (bytes.Equal(p.base.der, der) || p.delta != nil && bytes.Equal(p.delta.der, der))
 }
 
+// without leaves out what the other pair holds too.
+func (p *pair) without(other *pair) {
+	for _, slot := range []**signed{&p.base, &p.delta} {
+		if *slot != nil && other.has((*slot).der) {
+			*slot = nil
+		}
+	}
+}
+
 // record returns the CRL of a record, if it is one of the pair's; nil otherwise.
 func (p *pair) record(r registry.CRL) (*signed, error) {
 	switch {
