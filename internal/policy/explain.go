@@ -175,11 +175,12 @@ func (s *search) works(in *AccessInput, chosen []int) bool {
 	return err == nil && s.want(d.Action)
 }
 
-// clone copies what changes touch.
+// clone copies an input with its maps.
 func (in *AccessInput) clone() *AccessInput {
 	out, err := DecodeAccess(in.Record())
 	if err != nil {
-		out = &AccessInput{} // not reached: what Record writes is read
+		same := *in // not reached: what Record writes is read
+		out = &same
 	}
 	return out
 }

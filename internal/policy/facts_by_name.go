@@ -109,6 +109,7 @@ func setValue(f reflect.Value, key, value string) {
 	}
 	switch {
 	case key == "":
+	case f.IsNil():
 	case value == "":
 		f.SetMapIndex(reflect.ValueOf(key), reflect.Value{})
 	default:

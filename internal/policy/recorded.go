@@ -41,7 +41,7 @@ func layoutOf(h hash.Hash, t reflect.Type) hash.Hash {
 // phone renews many times a day. Of inputs with one key the last is kept. 16 octets.
 func (in *AccessInput) RecordKey() string {
 	same := *in
-	same.Credential.Expires, same.Snapshot.Behind = 0, 0
+	same.Credential.Expires, same.AssuranceUntil, same.Snapshot.Behind = 0, 0, 0
 	d := same.digest(true)
 	return string(d[:16])
 }
@@ -197,7 +197,8 @@ func (in *AccessInput) read(r *recordReader) {
 	r.bools(&d.DeviceIDManaged, &d.OtherIsOlder, &d.SameUserModel)
 	r.strings(&d.ManagedDevice, &d.OtherDeviceID)
 	d.OtherLastSeen, d.OtherFirstSeen = r.varint(), r.varint()
-	in.Assurance = r.string()
+	r.strings(&in.Ticket.Status, &in.Ticket.ID, &in.Ticket.Device, &in.Assurance)
+	in.AssuranceUntil = r.varint()
 	in.Snapshot.Behind = r.varint()
 }
 

@@ -90,6 +90,7 @@ func TestOCSPCacheIsBounded(t *testing.T) {
 	}
 	c := l.leaf()
 	l.settle(l.revision(), nil)
+	l.must(l.index.CatchUp(l.t.Context(), l.revision()))
 	l.asked(c.SerialNumber)
 	l.asked(c.SerialNumber)
 	raw := l.ask(l.issuer.Chain()[0], c.SerialNumber, crypto.SHA1)
