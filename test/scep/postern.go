@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,6 +140,44 @@ func (p *Postern) Hold(serial *big.Int) error { return p.cert("hold", serial) }
 func (p *Postern) cert(action string, serial *big.Int) error {
 	_, err := p.run("cert", action, fmt.Sprintf("%x", serial.Bytes()))
 	return err
+}
+
+// Approve lets the request of an applicant that waits lead to a certificate.
+func (p *Postern) Approve(a Applicant) error {
+	out, err := p.run("pending", "list", "--device", a.Device, "--state", "waiting", "--json")
+	if err != nil {
+		return err
+	}
+	var waiting []struct{ ID string }
+	if err := json.Unmarshal(out, &waiting); err != nil {
+		return fmt.Errorf("postern pending list: %w", err)
+	}
+	if len(waiting) != 1 {
+		return fmt.Errorf("%d requests of device %s wait", len(waiting), a.Device)
+	}
+	_, err = p.run("pending", "approve", waiting[0].ID)
+	return err
+}
+
+// PrepareNext makes the next issuing CA, which signs nothing, and waits until the server has published its certificate.
+func (p *Postern) PrepareNext() error {
+	if _, err := p.run("issuer", "rotate", Issuer, "--what", "issuing"); err != nil {
+		return err
+	}
+	url := strings.Replace(p.URL, "/scep/"+Issuer, "/"+Issuer+"/issuing-2.cer", 1)
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(url)
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s: HTTP %d", url, resp.StatusCode)
+		}
+	}
 }
 
 // Block keeps a device out.

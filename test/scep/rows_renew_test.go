@@ -159,7 +159,7 @@ func accessRows() []row {
 			k.must(waits.check(k, a))
 			return k.poll(a)
 		}},
-		{section: "4.4", sent: "CertPoll after approval", want: success, later: true, needs: approval, send: func(k *talk) *answer {
+		{section: "4.4", sent: "CertPoll after approval", want: success, needs: approval, send: func(k *talk) *answer {
 			app, err := k.server.pending()
 			k.must(err)
 			a := k.enrolment(app)

@@ -20,17 +20,18 @@ import (
 
 // server is who is asked, and what can be done to it besides asking. Only url and applicant are needed.
 type server struct {
-	url       string
-	applicant func() (scep.Applicant, error)
-	again     func(scep.Applicant) (scep.Applicant, error) // another challenge for the same one
-	pending   func() (scep.Applicant, error)
-	approve   func(scep.Applicant) error
-	revoke    func(*big.Int) error
-	hold      func(*big.Int) error
-	block     func(scep.Applicant) error
-	legacy    *server
-	oneTime   bool // its challenges can be used once
-	names     bool // it takes names from its records
+	url         string
+	applicant   func() (scep.Applicant, error)
+	again       func(scep.Applicant) (scep.Applicant, error) // another challenge for the same one
+	pending     func() (scep.Applicant, error)
+	approve     func(scep.Applicant) error
+	prepareNext func() error // from then on there is a next CA, which signs nothing
+	revoke      func(*big.Int) error
+	hold        func(*big.Int) error
+	block       func(scep.Applicant) error
+	legacy      *server
+	oneTime     bool // its challenges can be used once
+	names       bool // it takes names from its records
 }
 
 // talk is the conversation with one server.
