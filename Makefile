@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 CC_FOUND := $(shell command -v $${CC:-cc} gcc clang 2>/dev/null | head -n 1)
 RACE     := $(if $(CC_FOUND),-race,)
 
-.PHONY: help build run test fmt vet lint unit e2e hsm fuzz bench clean
+.PHONY: help build openssl run test fmt vet lint unit e2e hsm fuzz bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ help: ## list the targets
 build: ## make bin/postern, static
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags "$(LDFLAGS)" -o bin/postern ./cmd/postern
+
+openssl: ## make bin/postern with the RSA of OpenSSL 3: 1.4 to 1.7 times as many enrolments; needs a C compiler, and libcrypto.so.3 where it runs
+	@mkdir -p bin
+	CGO_ENABLED=1 $(GO) build -trimpath -tags $(TAGS),openssl -ldflags "$(LDFLAGS)" -o bin/postern ./cmd/postern
 
 run: build ## build, play the journey of a phone, stay up
 	./bin/postern demo
@@ -34,8 +38,9 @@ unit: ## Go tests of every package, and the Rego tests, with the race detector w
 e2e: build ## architecture test, and scripts over the real binary
 	POSTERN_BINARY=$(CURDIR)/bin/postern $(GO) test -tags $(TAGS) -timeout 20m ./test/...
 
-hsm: ## keys in a PKCS #11 token; needs a C compiler and SoftHSM
-	CGO_ENABLED=1 $(GO) test -tags $(TAGS),pkcs11 -run PKCS11 ./internal/ca
+hsm: ## keys in a PKCS #11 token, and SCEP with the RSA of OpenSSL; needs a C compiler, SoftHSM and OpenSSL 3
+	CGO_ENABLED=1 $(GO) test -tags $(TAGS),pkcs11,openssl -run 'PKCS11|OpenSSL' ./internal/ca
+	CGO_ENABLED=1 $(GO) test -tags $(TAGS),openssl ./internal/scep
 
 lint: ## golangci-lint, where it is installed
 	golangci-lint run --build-tags $(TAGS)

@@ -58,6 +58,7 @@ var owners = []struct {
 }{
 	{"github.com/smallstep/certificates", []string{"internal/ca"}, "whoever holds it can sign"},
 	{"go.step.sm/crypto", []string{"internal/ca"}, "whoever holds it can read keys"},
+	{"github.com/golang-fips/openssl", []string{"internal/ca"}, "whoever holds it holds keys; behind a build tag, because it needs cgo"},
 	{"github.com/smallstep/pkcs7", []string{"internal/ca", "internal/scep", "internal/lab"}, "a parser of hostile CMS: size and nesting are checked before it by those who know how"},
 	{"github.com/zmap", []string{"internal/ca"}, "lints what was signed"},
 	{"github.com/open-policy-agent/opa", []string{"internal/policy"}, "team files are confined there, and nowhere else"},

@@ -188,7 +188,7 @@ func (k *keyring) load(uri string, p Passphrase) (crypto.Signer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return decryptKey(data, p)
+		return openKey(data, p)
 	}
 	m, err := k.manager(uri)
 	if err != nil {

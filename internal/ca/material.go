@@ -306,6 +306,6 @@ func loadKey(dir, name string, passphrase Passphrase, ring *keyring) (crypto.Sig
 	if data, err = readSecret(filepath.Join(dir, name+".key")); err != nil {
 		return nil, "", err
 	}
-	key, err := decryptKey(data, passphrase)
+	key, err := openKey(data, passphrase)
 	return key, "", err
 }

@@ -54,6 +54,15 @@ func decryptKey(data []byte, p Passphrase) (crypto.Signer, error) {
 	return signer, nil
 }
 
+// openKey decrypts a key to work with. It may compute by other means than the one that decryptKey returns, and cannot be written again.
+func openKey(data []byte, p Passphrase) (crypto.Signer, error) {
+	key, err := decryptKey(data, p)
+	if err != nil {
+		return nil, err
+	}
+	return accelerate(key)
+}
+
 func encodeCertificates(certs ...*x509.Certificate) []byte {
 	var out []byte
 	for _, c := range certs {

@@ -200,9 +200,24 @@ func binary(b *testing.B) string {
 		}
 		return path
 	}
+	return build(b, "nobadger,nomysql,nopgx", "CGO_ENABLED=0")
+}
+
+// openSSLBinary is a fresh build whose RSA is OpenSSL's, or none where there is no C compiler.
+func openSSLBinary(b *testing.B) string {
+	b.Helper()
+	if _, err := exec.LookPath("cc"); err != nil {
+		b.Log("no C compiler, and so no postern with OpenSSL")
+		return ""
+	}
+	return build(b, "nobadger,nomysql,nopgx,openssl", "CGO_ENABLED=1")
+}
+
+func build(b *testing.B, tags, cgo string) string {
+	b.Helper()
 	path := filepath.Join(b.TempDir(), "postern")
-	cmd := exec.Command("go", "build", "-tags", "nobadger,nomysql,nopgx", "-o", path, "./cmd/postern")
-	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.Command("go", "build", "-tags", tags, "-o", path, "./cmd/postern")
+	cmd.Dir, cmd.Env = "../..", append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("build postern: %v\n%s", err, out)
 	}

@@ -28,7 +28,7 @@ const (
 
 // BenchmarkScale compares a Postern that has 100,000 devices and 300,000 certificates with one that has none: how long it takes to be ready, and how fast it enrols.
 func BenchmarkScale(b *testing.B) {
-	empty, full := newSite(b), newSite(b)
+	empty, full := newSite(b, binary(b)), newSite(b, binary(b))
 	var contestants []*contestant
 	for _, s := range []*site{empty, full} {
 		s.start(b)
@@ -72,7 +72,7 @@ func BenchmarkScale(b *testing.B) {
 
 // BenchmarkIndexLoad is the part of a start that grows with the registry, in this process, so that it can be profiled with -cpuprofile.
 func BenchmarkIndexLoad(b *testing.B) {
-	s := newSite(b)
+	s := newSite(b, binary(b))
 	s.start(b)
 	s.stop(b)
 	fill(b, s)

@@ -29,9 +29,9 @@ var operator = trust.Principal{Kind: "cli", Name: "bench", Role: trust.Root}
 type site struct{ *scep.Postern }
 
 // newSite makes a Postern that has run once, so that its registry knows its CAs.
-func newSite(b *testing.B) *site {
+func newSite(b *testing.B, binary string) *site {
 	b.Helper()
-	p, err := scep.NewPostern(dir(b), scep.PosternOptions{Binary: binary(b)})
+	p, err := scep.NewPostern(dir(b), scep.PosternOptions{Binary: binary})
 	if err != nil {
 		b.Fatal(err)
 	}
