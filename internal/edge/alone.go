@@ -44,35 +44,36 @@ var (
 	answerReaders  = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, callBuffer) }}
 )
 
-// dialer makes the connections that carry one command each.
+// dialer makes the connections that carry one command at a time.
 type dialer struct {
-	tls   *tls.Config
-	long  net.Dialer // for commands that wait
-	short net.Dialer
+	tls    *tls.Config
+	tcp    net.Dialer
+	habits sync.Map // of servers, by scheme and host: *habit; only servers that are allowed get so far
 }
 
 func newDialer(config *tls.Config) *dialer {
 	config = config.Clone()
 	config.NextProtos = []string{protocolHTTP2, protocolHTTP1}
-	return &dialer{tls: config, long: net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}, short: net.Dialer{Timeout: dialTimeout, KeepAlive: -1}}
+	return &dialer{tls: config, tcp: net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}}
 }
 
 // dial connects to the server of a URL. errHTTP2 says that it wants to speak that, and that the connection is closed again.
-func (d *dialer) dial(ctx context.Context, to *url.URL, waits bool) (net.Conn, error) {
-	by, port := &d.short, "80"
-	if waits {
-		by = &d.long
-	}
+func (d *dialer) dial(ctx context.Context, to *url.URL) (*line, error) {
+	port := "80"
 	if to.Scheme == "https" {
 		port = "443"
 	}
-	raw, err := by.DialContext(ctx, "tcp", net.JoinHostPort(to.Hostname(), cmp.Or(to.Port(), port)))
+	raw, err := d.tcp.DialContext(ctx, "tcp", net.JoinHostPort(to.Hostname(), cmp.Or(to.Port(), port)))
+	if err != nil {
+		return nil, err
+	}
+	l, err := newLine(raw.(*net.TCPConn))
 	if err != nil || to.Scheme != "https" {
-		return raw, err
+		return l, err
 	}
 	config := d.tls.Clone()
 	config.ServerName = to.Hostname()
-	c := tls.Client(raw, config)
+	c := tls.Client(l, config)
 	limit, cancel := context.WithTimeout(ctx, handshakeLimit)
 	defer cancel()
 	if err := c.HandshakeContext(limit); err != nil {
@@ -83,12 +84,23 @@ func (d *dialer) dial(ctx context.Context, to *url.URL, waits bool) (net.Conn, e
 		_ = c.Close()
 		return nil, errHTTP2
 	}
-	return c, nil
+	l.top = c
+	return l, nil
 }
 
-// alone sends a command over HTTP/1.1 on a connection of its own, and reads the head of the answer, all in the caller's goroutine: a phone that waits for an
-// hour holds no other, and no buffer. The command is sent once, whatever becomes of it. The body of the answer has to be closed.
-func (d *dialer) alone(r *http.Request, waits bool) (*http.Response, error) {
+// habit returns what is known of the server of a URL.
+func (d *dialer) habit(server string) *habit {
+	if h, ok := d.habits.Load(server); ok {
+		return h.(*habit)
+	}
+	h, _ := d.habits.LoadOrStore(server, &habit{})
+	return h.(*habit)
+}
+
+// alone sends a command of a user over HTTP/1.1 on a connection that carries nothing else meanwhile, and reads the head of the answer, all in the caller's
+// goroutine: a phone that waits for an hour holds no other, and no buffer. The command is sent once, whatever becomes of it. The body of the answer has to be
+// closed.
+func (d *dialer) alone(r *http.Request, place *resting, user string) (*http.Response, error) {
 	body := &watched{ReadCloser: r.Body}
 	small := r.ContentLength >= 0 && r.ContentLength <= smallBody
 	switch {
@@ -104,11 +116,11 @@ func (d *dialer) alone(r *http.Request, waits bool) (*http.Response, error) {
 	default:
 		r.Body = http.NoBody // anything else would be sent as a body of unknown length
 	}
-	conn, err := d.dial(r.Context(), r.URL, waits)
-	if err != nil {
+	server := r.URL.Scheme + "://" + r.URL.Host
+	x := &call{habit: d.habit(server), place: place, to: server + " " + user}
+	if err := x.connect(d, r); err != nil {
 		return nil, err
 	}
-	x := &call{conn: conn, stop: context.AfterFunc(r.Context(), func() { _ = conn.Close() })}
 	resp, err := x.run(r, small)
 	if err != nil {
 		x.end()
@@ -122,15 +134,41 @@ func (d *dialer) alone(r *http.Request, waits bool) (*http.Response, error) {
 
 // call is one command and its answer.
 type call struct {
-	conn   net.Conn
+	line   *line
+	habit  *habit
+	plan   plan
+	again  bool     // the connection has carried a command before
+	place  *resting // of the connection afterwards
+	to     string
 	stop   func() bool // lets go of the context
 	reader *bufio.Reader
 	head   headReader
+	sent   atomic.Bool // the whole request
 	once   sync.Once
 }
 
+// connect finds or makes the connection.
+func (x *call) connect(d *dialer, r *http.Request) (err error) {
+	if x.line = x.place.take(x.to); x.line != nil && !x.line.silent() {
+		// It was restarted, perhaps, or has changed its mind.
+		_ = x.line.top.Close()
+		x.line = nil
+		x.habit.settle(false)
+	}
+	x.again = x.line != nil
+	if !x.again {
+		if x.line, err = d.dial(r.Context(), r.URL); err != nil {
+			return err
+		}
+	}
+	x.plan = x.habit.plan()
+	r.Close = x.plan == planClose
+	top := x.line.top
+	x.stop = context.AfterFunc(r.Context(), func() { _ = top.Close() })
+	return nil
+}
+
 func (x *call) run(r *http.Request, small bool) (*http.Response, error) {
-	r.Close = true
 	if small {
 		if err := x.send(r); err != nil {
 			return nil, err
@@ -139,17 +177,14 @@ func (x *call) run(r *http.Request, small bool) (*http.Response, error) {
 		// An upstream may answer before it has the whole body. If sending fails, that answer, or its absence, says why.
 		go func() {
 			if x.send(r) != nil && r.Body.(*watched).failed.Load() {
-				_ = x.conn.Close() // half a command must not be taken for a whole one
+				_ = x.line.top.Close() // half a command must not be taken for a whole one
 			}
 		}()
 	}
-	x.head = headReader{conn: x.conn, left: maxHeader}
-	if _, err := io.ReadFull(x.conn, x.head.first[:]); err != nil {
+	x.head = headReader{conn: x.line.top, left: maxHeader}
+	if err := x.line.await(x.begin); err != nil {
 		return nil, unanswered(err)
 	}
-	x.head.pending = true
-	x.reader = answerReaders.Get().(*bufio.Reader)
-	x.reader.Reset(&x.head)
 	for range maxInterim + 1 {
 		resp, err := http.ReadResponse(x.reader, r)
 		if err != nil {
@@ -157,11 +192,26 @@ func (x *call) run(r *http.Request, small bool) (*http.Response, error) {
 		}
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
 			x.head.left = math.MaxInt64
-			resp.Body = &answerBody{Reader: resp.Body, call: x}
+			ends := resp.Close || resp.StatusCode < 200
+			resp.Body = &answerBody{Reader: resp.Body, call: x, ends: ends, done: resp.ContentLength == 0}
 			return resp, nil
 		}
 	}
 	return nil, errors.New("the upstream sends one interim answer after the other")
+}
+
+// begin takes a buffer if there is something to be read.
+func (x *call) begin() error {
+	b := answerReaders.Get().(*bufio.Reader)
+	b.Reset(&x.head)
+	_, err := b.Peek(1)
+	if err != nil {
+		b.Reset(nil)
+		answerReaders.Put(b)
+		return err
+	}
+	x.reader = b
+	return nil
 }
 
 // unanswered makes the end of a connection in place of an answer an error that says so.
@@ -176,56 +226,79 @@ func unanswered(err error) error {
 func (x *call) send(r *http.Request) error {
 	w := requestWriters.Get().(*bufio.Writer)
 	defer requestWriters.Put(w)
-	w.Reset(x.conn)
+	w.Reset(x.line.top)
 	defer w.Reset(nil)
 	if err := r.Write(w); err != nil {
 		return err
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	x.sent.Store(true)
+	return nil
 }
 
 // end closes the connection. Whatever was not read of the answer is of no use to anybody.
-func (x *call) end() {
-	x.once.Do(func() {
-		x.stop()
-		_ = x.conn.Close()
-		if x.reader != nil {
-			x.reader.Reset(nil)
-			answerReaders.Put(x.reader)
-		}
-	})
+func (x *call) end() { x.once.Do(func() { x.leave(false) }) }
+
+// finish ends a call whose answer was read to its end, and leaves the connection as it was planned.
+func (x *call) finish() {
+	x.once.Do(func() { x.leave(x.plan != planClose && x.reader.Buffered() == 0 && x.sent.Load()) })
+}
+
+func (x *call) leave(open bool) {
+	own := x.stop() // not the context's to close
+	switch open = open && own; {
+	case open && x.plan == planRest:
+		x.place.put(x.line, x.to)
+	case open:
+		x.habit.prove(x.line)
+	default:
+		_ = x.line.top.Close()
+		x.habit.ended(x.plan, own && x.again && x.reader == nil)
+	}
+	if x.reader != nil {
+		x.reader.Reset(nil)
+		answerReaders.Put(x.reader)
+		x.reader = nil
+	}
 }
 
 // answerBody is the body of an answer. Closing it ends the call and does not read on.
 type answerBody struct {
 	io.Reader
 	call *call
+	ends bool // the connection ends with it
+	done bool // it was read to its end
+}
+
+// Read implements io.Reader.
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	b.done = b.done || errors.Is(err, io.EOF)
+	return n, err
 }
 
 // Close implements io.Closer.
 func (b *answerBody) Close() error {
-	b.call.end()
+	if b.done && !b.ends {
+		b.call.finish()
+	} else {
+		b.call.end()
+	}
 	return nil
 }
 
-// headReader reads a connection whose first byte was read already, and limits what a head may take.
+// headReader limits what a head may take.
 type headReader struct {
-	conn    net.Conn
-	first   [1]byte
-	pending bool
-	left    int64
+	conn net.Conn
+	left int64
 }
 
 // Read implements io.Reader.
 func (h *headReader) Read(p []byte) (int, error) {
-	switch {
-	case len(p) == 0:
-		return 0, nil
-	case h.left <= 0:
+	if h.left <= 0 {
 		return 0, errors.New("the head of the answer is too large")
-	case h.pending:
-		p[0], h.pending = h.first[0], false
-		return 1, nil
 	}
 	n, err := h.conn.Read(p[:min(int64(len(p)), h.left)])
 	h.left -= int64(n)

@@ -151,7 +151,7 @@ func gateOf(kind string, e *Edge, target *url.URL, ln net.Listener) error {
 		go func() { _ = g.accept(context.Background(), discardLog) }()
 		s := e.server()
 		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			f := &flight{request: &request{conn: &connection{}}, cancel: func(error) {}}
+			f := &flight{request: &request{conn: r.Context().Value(connectionKey{}).(*connection)}, cancel: func(error) {}}
 			_ = e.read(f.request, r) // which command it is says how long it may take
 			e.forward(w, r, f)
 		})

@@ -20,6 +20,7 @@ type connection struct {
 	leaf        *x509.Certificate // nil without one
 	fingerprint string            // SHA-256 of the DER, lower-case hex
 	serial      trust.Serial
+	upstream    resting
 
 	mu    sync.Mutex
 	chain chain

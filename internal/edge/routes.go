@@ -188,7 +188,7 @@ func (e *Edge) exchange(out *http.Request, f *flight, sent *kept, again func()) 
 	server := routes.of(user)
 	out = retarget(out, routes.base, server)
 	for hop := 0; ; hop++ {
-		resp, err := e.upstream.send(out, timeoutFor(f.request.eas.Command) == longPollTimeout)
+		resp, err := e.upstream.send(out, f.request)
 		if err != nil {
 			if server != routes.base {
 				routes.remember(user, nil)

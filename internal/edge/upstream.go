@@ -24,9 +24,10 @@ const (
 
 // upstream is the Exchange behind the gate.
 //
-// A command is sent once. Over HTTP/2 the connection is shared: its protocol tells what was not processed. Over HTTP/1.1 each command has a connection of
-// its own (with TLS resumption), because a server may close a kept one just as a command is written to it, and then nobody can know whether the command was
-// taken; nor does one user's request then ever share a byte stream with another's. Only discovery, which may be repeated, uses kept HTTP/1.1 connections.
+// A command is sent once. Over HTTP/2 the connection is shared: its protocol tells what was not processed. Over HTTP/1.1 a command has its connection (with
+// TLS resumption) for itself, and only the same user's next command on the same connection of the phone may follow on it (see restLimit): one user's request
+// never shares a byte stream with another's, and a server that closes a connection just as a command is written to it cannot make it uncertain whether the
+// command was taken. Only discovery, which may be repeated, uses shared HTTP/1.1 connections.
 type upstream struct {
 	base   *url.URL
 	routes *routes
@@ -59,11 +60,11 @@ func (u *upstream) request(ctx context.Context, method, path, rawQuery string) *
 	return r.WithContext(ctx)
 }
 
-// send sends a command; waits says that the answer may take an hour.
-func (u *upstream) send(r *http.Request, waits bool) (*http.Response, error) {
+// send sends a command of q.
+func (u *upstream) send(r *http.Request, q *request) (*http.Response, error) {
 	host := r.URL.Host
 	if _, speaks := u.http2.Load(host); !speaks {
-		resp, err := u.dialer.alone(r, waits)
+		resp, err := u.dialer.alone(r, &q.conn.upstream, q.credential.User)
 		if !errors.Is(err, errHTTP2) {
 			return resp, err
 		}
