@@ -122,3 +122,21 @@ test_malformed_exception[i] if {
 	some reason in d.reasons
 	reason.code == bad
 }
+
+test_granted_exception if {
+	expect(decision, "allow", {"exception"}) with input as samples.excepted
+	decision.valid_until == samples.excepted.exceptions[0].until with input as samples.excepted
+}
+
+test_granted_exception_ends if {
+	late := json.patch(samples.excepted, [{"op": "replace", "path": "/now", "value": samples.excepted.exceptions[0].until}])
+	expect(decision, "deny", {"device_silent"}) with input as late
+}
+
+test_granted_exception_never_lifts if {
+	revoked := json.patch(samples.excepted, [
+		{"op": "replace", "path": "/certificate/status", "value": "revoked"},
+		{"op": "replace", "path": "/exceptions/0/reasons", "value": ["device_silent", "certificate_revoked"]},
+	])
+	expect(decision, "deny", {"certificate_revoked"}) with input as revoked
+}

@@ -225,6 +225,11 @@ exceptions contains exception if {
 	input.now < exception.until
 }
 
+exceptions contains exception if {
+	some exception in input.exceptions
+	input.now < exception.until
+}
+
 team_codes contains code if {
 	some name
 	some said in data.postern.enroll.team[name].deny

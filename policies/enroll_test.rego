@@ -227,3 +227,12 @@ test_malformed_exception if {
 	some reason in d.reasons
 	reason.code == {"id": "EX-1"}
 }
+
+test_granted_exception if {
+	expect(decision, "allow", {"exception"}) with input as samples.excepted
+}
+
+test_granted_exception_ends if {
+	late := json.patch(samples.excepted, [{"op": "replace", "path": "/now", "value": samples.excepted.exceptions[0].until}])
+	expect(decision, "deny", {"not_managed"}) with input as late
+}

@@ -83,6 +83,7 @@ func (a *Admin) engine(identify gin.HandlerFunc) http.Handler {
 	g := e.Group(api.Prefix, identify, readers)
 	a.deviceRoutes(g)
 	a.ticketRoutes(g)
+	a.exceptionRoutes(g)
 	a.certificateRoutes(g)
 	a.pendingRoutes(g)
 	a.profileRoutes(g)

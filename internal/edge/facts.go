@@ -25,7 +25,7 @@ type situation struct {
 
 // situation computes the facts of a request. It reads the index only.
 func (e *Edge) situation(q *request, now time.Time) situation {
-	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}}
+	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}, Exceptions: []policy.ExceptionFacts{}}
 	in.Claimed = policy.ClaimedFacts{DeviceID: q.eas.DeviceID.String(), DeviceType: strings.ToLower(q.eas.DeviceType), UserAgent: q.userAgent,
 		Family: q.client.Family, Platform: q.client.Platform, Model: cmp.Or(q.client.Model, q.model), OS: q.os}
 	in.Certificate = e.certificate(q.conn, q.tenant, now)
@@ -107,12 +107,15 @@ func (e *Edge) device(in *policy.AccessInput, own trust.MailProfile) (trust.Devi
 	return found, found.ID != ""
 }
 
-// ownerFacts fills in the device and its owner.
+// ownerFacts fills in the device, its owner, and what was granted to these.
 func (e *Edge) ownerFacts(in *policy.AccessInput, d trust.Device) {
 	in.Device = policy.FactsOfDevice(d)
 	in.Device.EASDeviceID = canonical(d.EASDeviceID)
 	if owner, ok := e.cfg.Index.Owner(d.Owner); ok {
 		in.Owner = policy.FactsOfOwner(owner)
+	}
+	if granted := e.cfg.Index.ExceptionsFor(d); granted != nil {
+		in.Exceptions = policy.FactsOfExceptions(granted, time.Unix(in.Now, 0))
 	}
 }
 

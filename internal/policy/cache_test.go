@@ -32,6 +32,9 @@ func vary(f reflect.Value) []func() {
 	case reflect.Int, reflect.Int64:
 		return []func(){func() { f.SetInt(f.Int() + 1) }, func() { f.SetInt(-f.Int() - 7) }}
 	case reflect.Slice:
+		if f.Type().Elem().Kind() == reflect.Struct {
+			return listsOf(f)
+		}
 		return []func(){func() { f.Set(reflect.ValueOf([]string{})) }, func() { f.Set(reflect.ValueOf([]string{"a", "b"})) }, func() { f.Set(reflect.ValueOf([]string{"ab"})) }}
 	case reflect.Map:
 		if f.Type().Elem().Kind() == reflect.Bool {
@@ -42,6 +45,26 @@ func vary(f reflect.Value) []func() {
 			func() { f.Set(reflect.ValueOf(map[string]string{"nv": ""})) }}
 	}
 	panic("a kind of field that the digest does not know: " + f.Kind().String())
+}
+
+// listsOf gives a list of structs other values: one entry, two, and one that differs in each of its fields.
+func listsOf(f reflect.Value) []func() {
+	entry := f.Type().Elem()
+	list := func(entries ...reflect.Value) func() {
+		return func() { f.Set(reflect.Append(reflect.MakeSlice(f.Type(), 0, len(entries)), entries...)) }
+	}
+	empty := reflect.New(entry).Elem()
+	out := []func(){list(empty), list(empty, empty)}
+	for i := range entry.NumField() {
+		for n := range vary(empty.Field(i)) {
+			changed := reflect.New(entry).Elem()
+			before := fmt.Sprint(changed)
+			if vary(changed.Field(i))[n](); fmt.Sprint(changed) != before {
+				out = append(out, list(changed))
+			}
+		}
+	}
+	return out
 }
 
 // Every field of the input but the clock is in the digest.

@@ -9,16 +9,17 @@ const Contract = 1
 // numeric, times Unix seconds (0: never or unknown). Each part says who vouches for it, and parts never mix: "claimed" was said by the phone,
 // "certificate" was proved on the connection, "device" and "owner" come from the registry.
 type AccessInput struct {
-	Now         int64           `json:"now"`
-	Request     RequestFacts    `json:"request"`
-	Claimed     ClaimedFacts    `json:"claimed"`
-	Credential  CredentialFacts `json:"credential"`
-	Certificate CertFacts       `json:"certificate"`
-	Device      DeviceFacts     `json:"device"`
-	Owner       OwnerFacts      `json:"owner"`
-	Profile     ProfileFacts    `json:"profile"`
-	Duplicate   DuplicateFacts  `json:"duplicate"`
-	Ticket      TicketFacts     `json:"ticket"`
+	Now         int64            `json:"now"`
+	Request     RequestFacts     `json:"request"`
+	Claimed     ClaimedFacts     `json:"claimed"`
+	Credential  CredentialFacts  `json:"credential"`
+	Certificate CertFacts        `json:"certificate"`
+	Device      DeviceFacts      `json:"device"`
+	Owner       OwnerFacts       `json:"owner"`
+	Profile     ProfileFacts     `json:"profile"`
+	Duplicate   DuplicateFacts   `json:"duplicate"`
+	Ticket      TicketFacts      `json:"ticket"`
+	Exceptions  []ExceptionFacts `json:"exceptions"` // that were granted for this device or its owner, sorted by id; empty nearly always
 
 	// Assurance is how the edge knows the device: certificate (a good one on this connection), token (a live ticket, or a bearer token that was obtained
 	// through one) or claimed (nothing but what the phone says). AssuranceUntil is when such a token expires; 0 for the others.
@@ -138,6 +139,14 @@ type TicketFacts struct {
 	Device string `json:"device"`
 }
 
+// ExceptionFacts are an exception that somebody granted by command, for the device or for its owner.
+type ExceptionFacts struct {
+	ID        string   `json:"id"`
+	GrantedBy string   `json:"granted_by"`
+	Until     int64    `json:"until"`
+	Reasons   []string `json:"reasons"` // codes that it lifts, where the policy lets them be lifted
+}
+
 // SnapshotFacts say how fresh the registry's facts are.
 type SnapshotFacts struct {
 	Behind int64 `json:"behind"` // seconds since the edge last heard from the registry
@@ -145,19 +154,20 @@ type SnapshotFacts struct {
 
 // EnrollInput is what data.postern.enroll.decision sees of one SCEP request whose requester has proved who it is.
 type EnrollInput struct {
-	Now       int64          `json:"now"`
-	Kind      string         `json:"kind"` // enrol or renew
-	Issuer    string         `json:"issuer"`
-	Evidence  string         `json:"evidence"` // challenge, ndes (a challenge that was made for no device), validated (by an MDM or a webhook) or renewal
-	Approved  bool           `json:"approved"` // an administrator approved this very request
-	Key       KeyFacts       `json:"key"`
-	Requested RequestedFacts `json:"requested"`
-	Device    DeviceFacts    `json:"device"`
-	Owner     OwnerFacts     `json:"owner"`
-	Domain    string         `json:"domain"`  // of the owner's mail address
-	Domains   []string       `json:"domains"` // that the issuer may certify
-	Renews    RenewsFacts    `json:"renews"`
-	SourceIP  string         `json:"source_ip"`
+	Now        int64            `json:"now"`
+	Kind       string           `json:"kind"` // enrol or renew
+	Issuer     string           `json:"issuer"`
+	Evidence   string           `json:"evidence"` // challenge, ndes (a challenge that was made for no device), validated (by an MDM or a webhook) or renewal
+	Approved   bool             `json:"approved"` // an administrator approved this very request
+	Key        KeyFacts         `json:"key"`
+	Requested  RequestedFacts   `json:"requested"`
+	Device     DeviceFacts      `json:"device"`
+	Owner      OwnerFacts       `json:"owner"`
+	Domain     string           `json:"domain"`  // of the owner's mail address
+	Domains    []string         `json:"domains"` // that the issuer may certify
+	Renews     RenewsFacts      `json:"renews"`
+	SourceIP   string           `json:"source_ip"`
+	Exceptions []ExceptionFacts `json:"exceptions"`
 }
 
 // KeyFacts describe the key to be certified.

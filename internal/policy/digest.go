@@ -24,7 +24,7 @@ func (in *AccessInput) append(b []byte, snapshot bool) []byte {
 	b = in.Profile.append(b)
 	b = in.Duplicate.append(b)
 	b = appendTexts(b, in.Ticket.Status, in.Ticket.ID, in.Ticket.Device, in.Assurance)
-	b = binary.AppendVarint(b, in.AssuranceUntil)
+	b = appendExceptions(binary.AppendVarint(b, in.AssuranceUntil), in.Exceptions)
 	if snapshot {
 		b = binary.AppendVarint(b, in.Snapshot.Behind)
 	}

@@ -22,6 +22,7 @@ type Engine struct {
 	config   map[string]*ast.Term               // data.postern.config.ENTRY, for the sentences
 	timeout  time.Duration
 	digest   string
+	texts    map[string]bool // every text in the rules of teams, and so every code that they may say
 	replaced bool
 	clock    clockReads
 	cache    *cache     // of decisions about access
@@ -62,7 +63,7 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 // engine compiles the program for every entry point.
 func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
 	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
-		cache: newCache(), terms: newTermsCache()}
+		cache: newCache(), terms: newTermsCache(), texts: p.teamTexts()}
 	if e.timeout <= 0 {
 		e.timeout = DefaultTimeout
 	}

@@ -74,6 +74,7 @@ func TestSamples(t *testing.T) {
 		"another_user":                  "deny  owner_mismatch",
 		"unknown_client":                "allow managed_profile unknown_client",
 		"silent":                        "deny  device_silent",
+		"excepted":                      "allow exception exception",
 		"token":                         "deny  no_certificate",
 		"sign_in":                       "allow sign_in ",
 		"basic":                         "allow managed_profile ",
@@ -93,7 +94,8 @@ func TestSamples(t *testing.T) {
 			t.Logf("%s: %s %s", s.name, r.Text, r.Remedy)
 		}
 	}
-	wantEnroll := map[string]string{"enrol": "allow enrolment device ", "renew": "allow renewal device ", "names_another": "deny   names_another_user", "weak_key": "deny   weak_key"}
+	wantEnroll := map[string]string{"enrol": "allow enrolment device ", "renew": "allow renewal device ", "names_another": "deny   names_another_user", "weak_key": "deny   weak_key",
+		"excepted": "allow exception device exception"}
 	for _, s := range enrollSamples() {
 		d, err := e.Enroll(t.Context(), &s.in)
 		if got := string(d.Action) + " " + d.Rule + " " + d.Profile + " " + codes(d.Reasons); err != nil || got != wantEnroll[s.name] {

@@ -17,8 +17,11 @@ func keyTerms(m map[string]*ast.Term, types ...reflect.Type) map[string]*ast.Ter
 		for i := range t.NumField() {
 			name := t.Field(i).Tag.Get("json")
 			m[name] = ast.StringTerm(name)
-			if t.Field(i).Type.Kind() == reflect.Struct {
-				keyTerms(m, t.Field(i).Type)
+			switch f := t.Field(i).Type; {
+			case f.Kind() == reflect.Struct:
+				keyTerms(m, f)
+			case f.Kind() == reflect.Slice && f.Elem().Kind() == reflect.Struct:
+				keyTerms(m, f.Elem())
 			}
 		}
 	}
@@ -76,7 +79,7 @@ func (in *AccessInput) valueWith(s *standing) *ast.Term {
 	return object(
 		number("now", in.Now), pair{keys["request"], in.Request.value()}, pair{keys["claimed"], in.Claimed.value()}, pair{keys["credential"], in.Credential.value()},
 		pair{keys["certificate"], s.certificate}, pair{keys["device"], s.device}, pair{keys["owner"], s.owner},
-		pair{keys["profile"], in.Profile.value()}, pair{keys["duplicate"], in.Duplicate.value()}, pair{keys["ticket"], in.Ticket.value()},
+		pair{keys["profile"], in.Profile.value()}, pair{keys["duplicate"], in.Duplicate.value()}, pair{keys["ticket"], in.Ticket.value()}, exceptionTerms(in.Exceptions),
 		text("assurance", in.Assurance), number("assurance_until", in.AssuranceUntil),
 		pair{keys["snapshot"], object(number("behind", in.Snapshot.Behind))})
 }
@@ -136,5 +139,5 @@ func (in *EnrollInput) value() *ast.Term {
 		pair{keys["device"], in.Device.value()}, pair{keys["owner"], in.Owner.value()}, text("domain", in.Domain), array("domains", in.Domains),
 		pair{keys["renews"], object(text("serial", r.Serial), text("status", r.Status), number("not_before", r.NotBefore), number("not_after", r.NotAfter),
 			boolean("same_key", r.SameKey))},
-		text("source_ip", in.SourceIP))
+		text("source_ip", in.SourceIP), exceptionTerms(in.Exceptions))
 }

@@ -30,8 +30,11 @@ var layout = string(layoutOf(sha256.New(), reflect.TypeFor[AccessInput]()).Sum(n
 func layoutOf(h hash.Hash, t reflect.Type) hash.Hash {
 	for i := range t.NumField() {
 		fmt.Fprintf(h, "%s %s\n", t.Field(i).Tag.Get("json"), t.Field(i).Type.Kind())
-		if t.Field(i).Type.Kind() == reflect.Struct {
-			layoutOf(h, t.Field(i).Type)
+		switch f := t.Field(i).Type; {
+		case f.Kind() == reflect.Struct:
+			layoutOf(h, f)
+		case f.Kind() == reflect.Slice && f.Elem().Kind() == reflect.Struct:
+			layoutOf(h, f.Elem())
 		}
 	}
 	return h
@@ -199,6 +202,7 @@ func (in *AccessInput) read(r *recordReader) {
 	d.OtherLastSeen, d.OtherFirstSeen = r.varint(), r.varint()
 	r.strings(&in.Ticket.Status, &in.Ticket.ID, &in.Ticket.Device, &in.Assurance)
 	in.AssuranceUntil = r.varint()
+	in.Exceptions = r.exceptions()
 	in.Snapshot.Behind = r.varint()
 }
 

@@ -46,7 +46,7 @@ func managedSample() AccessInput {
 		Device: sampleDevice("active"), Owner: sampleOwner(),
 		Profile:   ProfileFacts{Known: true, ID: "mp-1", FirstSeen: sampleNow - 90*86400, Certificate: "0a1b"},
 		Ticket:    TicketFacts{Status: "none"},
-		Assurance: "certificate",
+		Assurance: "certificate", Exceptions: []ExceptionFacts{},
 	}
 }
 
@@ -60,62 +60,76 @@ func sampleOwner() OwnerFacts {
 		OID: "o-alice", TID: "t-contoso", Delegations: map[string]bool{"sales@contoso.com": true}}
 }
 
+// sampleWith makes a sample that differs from the managed iPhone.
+func sampleWith(name string, change func(*AccessInput)) accessSample {
+	in := managedSample()
+	change(&in)
+	return accessSample{name, in}
+}
+
+// bare takes the certificate away.
+func bare(in *AccessInput) { in.Certificate, in.Assurance = CertFacts{Status: "none"}, "claimed" }
+
 // accessSamples are requests as they come in: every policy must have a decision for each.
 func accessSamples() []accessSample {
-	vary := func(name string, change func(*AccessInput)) accessSample {
-		in := managedSample()
-		change(&in)
-		return accessSample{name, in}
-	}
-	bare := func(in *AccessInput) { in.Certificate, in.Assurance = CertFacts{Status: "none"}, "claimed" }
 	stranger := func(in *AccessInput) {
 		bare(in)
 		in.Device, in.Owner, in.Profile = DeviceFacts{Labels: map[string]string{}, Compliant: "unknown"}, OwnerFacts{}, ProfileFacts{}
 	}
-	return []accessSample{
-		vary("managed", func(*AccessInput) {}),
-		vary("discovery", func(in *AccessInput) {
+	return append([]accessSample{
+		sampleWith("managed", func(*AccessInput) {}),
+		sampleWith("discovery", func(in *AccessInput) {
 			stranger(in)
 			in.Request = RequestFacts{Class: "discovery", Protocol: "eas", Tenant: "contoso", Host: "mail.contoso.com", Method: "OPTIONS", Command: "options",
 				SourceIP: "203.0.113.7"}
 			in.Credential, in.Claimed = CredentialFacts{Kind: "empty_bearer"}, ClaimedFacts{Family: "apple_mail", Platform: "ios"}
 		}),
-		vary("unmanaged", stranger),
-		vary("duplicate_without_certificate", func(in *AccessInput) {
+		sampleWith("unmanaged", stranger),
+		sampleWith("duplicate_without_certificate", func(in *AccessInput) {
 			bare(in)
 			in.Duplicate = DuplicateFacts{DeviceIDManaged: true, ManagedDevice: "dev-alice"}
 		}),
-		vary("duplicate_second_device_id", func(in *AccessInput) {
+		sampleWith("duplicate_second_device_id", func(in *AccessInput) {
 			in.Claimed.DeviceID, in.Claimed.Family, in.Device.EASDeviceID = "android2", "gmail", ""
 			in.Profile.FirstSeen = sampleNow
 			in.Duplicate = DuplicateFacts{OtherDeviceID: "android1", OtherLastSeen: sampleNow - 60, OtherFirstSeen: sampleNow - 86400, OtherIsOlder: true}
 		}),
-		vary("revoked", func(in *AccessInput) { in.Certificate.Status, in.Certificate.Reason = "revoked", "keyCompromise" }),
-		vary("superseded", func(in *AccessInput) {
+		sampleWith("revoked", func(in *AccessInput) { in.Certificate.Status, in.Certificate.Reason = "revoked", "keyCompromise" }),
+		sampleWith("superseded", func(in *AccessInput) {
 			in.Certificate.Status, in.Certificate.SuccessorFirstUse = "superseded", sampleNow-3600
 		}),
-		vary("another_user", func(in *AccessInput) {
+		sampleWith("another_user", func(in *AccessInput) {
 			in.Credential.User, in.Credential.Names, in.Credential.OID = "bob@contoso.com", map[string]bool{"bob@contoso.com": true}, "o-bob"
 		}),
-		vary("unknown_client", func(in *AccessInput) {
+		sampleWith("unknown_client", func(in *AccessInput) {
 			in.Claimed = ClaimedFacts{DeviceID: "x1", DeviceType: "Thing", UserAgent: "Thing/1.0", Family: "other", Platform: "unknown"}
 		}),
-		vary("token", func(in *AccessInput) {
+		sampleWith("silent", func(in *AccessInput) { in.Device.SilentFor = 30 * 86400 }),
+		sampleWith("excepted", func(in *AccessInput) {
+			in.Device.SilentFor = 30 * 86400
+			in.Exceptions = []ExceptionFacts{{ID: "ex-1", GrantedBy: "token:desk", Until: sampleNow + 86400, Reasons: []string{"device_silent"}}}
+		}),
+		sampleWith("basic", func(in *AccessInput) {
+			in.Credential = CredentialFacts{Kind: "basic", User: `contoso\alice`, Names: map[string]bool{`contoso\alice`: true}}
+		}),
+	}, tokenSamples()...)
+}
+
+// tokenSamples are those that have to do with the OAuth front.
+func tokenSamples() []accessSample {
+	return []accessSample{
+		sampleWith("token", func(in *AccessInput) {
 			bare(in)
 			in.Claimed = ClaimedFacts{DeviceID: "androidc12", DeviceType: "Android", UserAgent: "Android-Mail/2026.1", Family: "gmail", Platform: "android"}
 			in.Device.EASDeviceID, in.Ticket = "", TicketFacts{Status: "live", ID: "0123456789abcdef", Device: "dev-alice"}
 			in.Assurance, in.AssuranceUntil = "token", sampleNow+3600
 		}),
-		vary("sign_in", func(in *AccessInput) {
+		sampleWith("sign_in", func(in *AccessInput) {
 			bare(in)
 			in.Request = RequestFacts{Class: "token", Protocol: "oauth", Tenant: "contoso", Host: "mail.contoso.com", Method: "POST", Command: "authorization_code",
 				SourceIP: "203.0.113.7"}
 			in.Credential, in.Claimed, in.Profile = CredentialFacts{Kind: "none"}, ClaimedFacts{Family: "other", Platform: "unknown"}, ProfileFacts{}
 			in.Assurance, in.Ticket = "token", TicketFacts{Status: "live", ID: "0123456789abcdef", Device: "dev-alice"}
-		}),
-		vary("silent", func(in *AccessInput) { in.Device.SilentFor = 30 * 86400 }),
-		vary("basic", func(in *AccessInput) {
-			in.Credential = CredentialFacts{Kind: "basic", User: `contoso\alice`, Names: map[string]bool{`contoso\alice`: true}}
 		}),
 	}
 }
@@ -125,7 +139,7 @@ func enrollSamples() []enrollSample {
 	base := func(change func(*EnrollInput)) EnrollInput {
 		in := EnrollInput{Now: sampleNow, Kind: "enrol", Issuer: "contoso", Evidence: "challenge", Key: KeyFacts{Algorithm: "rsa", Bits: 2048},
 			Requested: RequestedFacts{Mails: []string{"alice@contoso.com"}}, Device: sampleDevice("pending"), Owner: sampleOwner(),
-			Domain: "contoso.com", Domains: []string{"contoso.com"}, SourceIP: "203.0.113.7"}
+			Domain: "contoso.com", Domains: []string{"contoso.com"}, SourceIP: "203.0.113.7", Exceptions: []ExceptionFacts{}}
 		change(&in)
 		return in
 	}
@@ -136,6 +150,10 @@ func enrollSamples() []enrollSample {
 			in.Renews = RenewsFacts{Serial: "0a1b", Status: "good", NotBefore: sampleNow - 86400, NotAfter: sampleNow + 86400}
 		})},
 		{"names_another", base(func(in *EnrollInput) { in.Requested.Mails = []string{"bob@contoso.com"} })},
+		{"excepted", base(func(in *EnrollInput) {
+			in.Device.Managed = false
+			in.Exceptions = []ExceptionFacts{{ID: "ex-1", GrantedBy: "token:desk", Until: sampleNow + 86400, Reasons: []string{"not_managed"}}}
+		})},
 		{"weak_key", base(func(in *EnrollInput) { in.Key.Bits = 1024 })},
 	}
 }

@@ -27,7 +27,7 @@ func Schema(entry string) []byte {
 	return append(text, '\n')
 }
 
-// schemaOf covers the kinds that the contract uses: structs, text, whole numbers, booleans, lists of text and maps by name.
+// schemaOf covers the kinds that the contract uses: structs, text, whole numbers, booleans, lists and maps by name.
 func schemaOf(t reflect.Type) map[string]any {
 	switch t.Kind() {
 	case reflect.Struct:

@@ -19,25 +19,26 @@ type Index struct {
 	now   func() time.Time
 	log   *slog.Logger
 
-	mu       sync.RWMutex // guards all below
-	rev      Revision
-	moved    chan struct{} // closed and replaced when rev moves
-	heard    time.Time     // when the store last answered
-	certs    map[certID]certRow
-	names    *names // replaced as a whole, or changed by who follows the store
-	devices  map[trust.DeviceID]trust.Device
-	owners   map[string]trust.Owner
-	cas      map[string]CA
-	profiles map[trust.ProfileKey]trust.MailProfile
-	profIDs  map[string]trust.ProfileKey
-	byClient map[string]set[string]         // EAS DeviceId -> profile ids
-	byDevice map[trust.DeviceID]set[string] // device -> profile ids
-	byUser   map[string]set[string]         // user -> ids of the profiles that are a device's
-	byEAS    map[string]set[trust.DeviceID] // EAS DeviceId as the MDM reports it -> devices
-	tickets  map[string]Ticket              // by hash
-	grants   map[string]Grant               // by keyed hash of the token
-	watchers map[int]func([]Change)
-	nextID   int
+	mu         sync.RWMutex // guards all below
+	rev        Revision
+	moved      chan struct{} // closed and replaced when rev moves
+	heard      time.Time     // when the store last answered
+	certs      map[certID]certRow
+	names      *names // replaced as a whole, or changed by who follows the store
+	devices    map[trust.DeviceID]trust.Device
+	owners     map[string]trust.Owner
+	cas        map[string]CA
+	profiles   map[trust.ProfileKey]trust.MailProfile
+	profIDs    map[string]trust.ProfileKey
+	byClient   map[string]set[string]         // EAS DeviceId -> profile ids
+	byDevice   map[trust.DeviceID]set[string] // device -> profile ids
+	byUser     map[string]set[string]         // user -> ids of the profiles that are a device's
+	byEAS      map[string]set[trust.DeviceID] // EAS DeviceId as the MDM reports it -> devices
+	tickets    map[string]Ticket              // by hash
+	grants     map[string]Grant               // by keyed hash of the token
+	exceptions exceptions
+	watchers   map[int]func([]Change)
+	nextID     int
 }
 
 // NewIndex reads the whole store once.
@@ -164,6 +165,8 @@ func (x *Index) fetchOne(rd Reader, c Change) (func(), error) {
 			return func() { x.dropProfile(c.ID) }, nil
 		}
 		return func() { x.setProfile(p) }, err
+	case KindException:
+		return x.fetchException(rd, c.ID)
 	case KindTicket, KindGrant:
 		return x.fetchTicket(rd, c)
 	}

@@ -13,7 +13,7 @@ func (x *Index) load(ctx context.Context) error {
 	fresh := &Index{store: x.store, now: x.now, log: x.log, names: newNames(), devices: map[trust.DeviceID]trust.Device{},
 		owners: map[string]trust.Owner{}, cas: map[string]CA{}, profiles: map[trust.ProfileKey]trust.MailProfile{}, profIDs: map[string]trust.ProfileKey{},
 		byClient: map[string]set[string]{}, byDevice: map[trust.DeviceID]set[string]{}, byUser: map[string]set[string]{}, byEAS: map[string]set[trust.DeviceID]{},
-		tickets: map[string]Ticket{}, grants: map[string]Grant{}}
+		tickets: map[string]Ticket{}, grants: map[string]Grant{}, exceptions: newExceptions()}
 	var start Revision
 	if err := x.store.View(ctx, func(rd Reader) error { start = rd.Revision(); return nil }); err != nil {
 		return err
@@ -40,13 +40,16 @@ func (x *Index) load(ctx context.Context) error {
 	if err == nil {
 		err = fresh.loadTickets(ctx)
 	}
+	if err == nil {
+		err = fresh.exceptions.load(ctx, x.store)
+	}
 	if err != nil {
 		return err
 	}
 	x.mu.Lock()
 	x.certs, x.names, x.devices, x.owners, x.cas = fresh.certs, fresh.names, fresh.devices, fresh.owners, fresh.cas
 	x.profiles, x.profIDs, x.byClient, x.byDevice, x.byUser, x.byEAS = fresh.profiles, fresh.profIDs, fresh.byClient, fresh.byDevice, fresh.byUser, fresh.byEAS
-	x.tickets, x.grants = fresh.tickets, fresh.grants
+	x.tickets, x.grants, x.exceptions = fresh.tickets, fresh.grants, fresh.exceptions
 	x.mu.Unlock()
 	x.advance(start, nil)
 	return x.follow(ctx)

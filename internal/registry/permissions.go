@@ -66,12 +66,12 @@ func rights(p trust.Principal) []string {
 	case trust.PKIOfficer:
 		return []string{ActDeviceAdd, ActDeviceUpdate, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActDeviceSuspend, ActDeviceReinstate,
 			ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
-			ActRelease, ActProfileLink, ActProfileForget, ActPublish, ActTicketCreate, ActTicketRevoke}
+			ActRelease, ActProfileLink, ActProfileForget, ActPublish, ActTicketCreate, ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke}
 	case trust.PolicyAuthor:
-		return []string{ActPolicyPut, ActPolicyActivate}
+		return []string{ActPolicyPut, ActPolicyActivate, ActExceptionGrant, ActExceptionRevoke}
 	case trust.HelpDesk:
 		return []string{ActDeviceSuspend, ActDeviceReinstate, ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget,
-			ActTicketRevoke}
+			ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke}
 	}
 	return nil
 }

@@ -163,6 +163,16 @@ func otherRules() []rule {
 			_, _, err = w.reg.RevokeTicket(w.Context(), p, k.ID)
 			return err
 		}},
+		{registry.ActExceptionGrant, "root officer desk author", func(w *world, p trust.Principal) error {
+			_, _, err := w.reg.GrantException(w.Context(), p, w.exception(w.owner(), ""))
+			return err
+		}},
+		{registry.ActExceptionRevoke, "root officer desk author", func(w *world, p trust.Principal) error {
+			e, _, err := w.reg.GrantException(w.Context(), root, w.exception(w.owner(), ""))
+			w.must(err)
+			_, _, err = w.reg.RevokeException(w.Context(), p, e.ID, "")
+			return err
+		}},
 		{registry.ActGrantRecord, "edge", func(w *world, p trust.Principal) error {
 			_, err := w.reg.GrantKey(w.Context(), p)
 			return err

@@ -51,9 +51,10 @@ type Activation struct {
 // Proposed reports whether a second person has yet to agree.
 func (a Activation) Proposed() bool { return a.Seq == 0 }
 
-// PolicyRules say how versions come into force.
+// PolicyRules say how versions come into force, and how long exceptions to them may last.
 type PolicyRules struct {
-	TwoPersons bool // whoever activates a version through the API must not be the only one
+	TwoPersons   bool          // whoever activates a version through the API must not be the only one
+	MaxException time.Duration // how far away the end of an exception may be when it is granted; 0: DefaultMaxException
 }
 
 // WithPolicyRules sets how versions come into force; call it before the registry is used.

@@ -33,6 +33,7 @@ const (
 	tableTokens       Table = "tokens"
 	tableTickets      Table = "tickets"      // by hash
 	tableGrants       Table = "grants"       // device/keyed hash of a bearer token
+	tableExceptions   Table = "exceptions"   // by id
 	tableAudit        Table = "audit"        // by revision
 	tablePolicies     Table = "policies"     // by digest
 	tablePolicyFiles  Table = "policy_files" // by digest: packed
@@ -44,7 +45,7 @@ const (
 // Tables lists every table of the registry, for backends to create.
 func Tables() []Table {
 	return []Table{tableDevices, tableOwners, tableSuspensions, tableCertificates, tableDER, tableSuperseded, tableRevocations, tableStatus, tableProfiles, tableProfileKeys, tableChallenges,
-		tableTransactions, tableCAs, tableCRLs, tablePublications, tableRequests, tablePending, tableConfirm, tableTokens, tableTickets, tableGrants, tablePolicies, tablePolicyFiles, tableActivations, tableAudit, tableByDevice, tableMeta}
+		tableTransactions, tableCAs, tableCRLs, tablePublications, tableRequests, tablePending, tableConfirm, tableTokens, tableTickets, tableGrants, tableExceptions, tablePolicies, tablePolicyFiles, tableActivations, tableAudit, tableByDevice, tableMeta}
 }
 
 // Appended lists the tables whose keys only rise: a backend may pack them tightly.
@@ -75,6 +76,7 @@ const (
 	KindToken       Kind = "token"
 	KindTicket      Kind = "ticket" // id: its hash
 	KindGrant       Kind = "grant"  // id: device/keyed hash
+	KindException   Kind = "exception"
 	KindChallenge   Kind = "challenge"
 	KindPending     Kind = "pending"
 	KindPolicy      Kind = "policy" // id: the digest that came into force

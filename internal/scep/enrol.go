@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"postern/internal/ca"
 	"postern/internal/policy"
@@ -210,6 +211,11 @@ func (d *Door) sameDevice(ctx context.Context, is *issuer, req *Request, device 
 func (d *Door) decide(ctx context.Context, is *issuer, req *Request, a *applicant, remote string, approved bool) (decision policy.Decision, input []byte, err error) {
 	in := d.facts(is, req, a, remote)
 	in.Approved = approved
+	granted, err := d.cfg.Registry.ExceptionsFor(ctx, a.device)
+	if err != nil {
+		return decision, nil, fmt.Errorf("look for exceptions of %s: %w", a.device.ID, err)
+	}
+	in.Exceptions = policy.FactsOfExceptions(granted, time.Unix(in.Now, 0))
 	if decision, err = d.cfg.Policy.Load().Enroll(ctx, in); err != nil {
 		return decision, nil, fmt.Errorf("decide enrolment of %s: %w", a.device.ID, err)
 	}

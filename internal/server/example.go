@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"postern/internal/registry"
 )
 
 // LocalURL is where the public listener of an Example is found.
@@ -21,7 +23,7 @@ func Example(issuer, organization, domain string) File {
 		Edge: &EdgeSection{Listen: "127.0.0.1:8443", Hostname: "mail." + domain, TLS: TLSSection{Certificate: "edge.pem", Key: "edge.key"},
 			Upstream: "https://outlook.office365.com", StaleLimit: Duration(DefaultStaleLimit)},
 		Admin:  &AdminSection{Listen: "127.0.0.1:9000"},
-		Policy: &PolicySection{},
+		Policy: &PolicySection{MaxException: Duration(registry.DefaultMaxException)},
 	}
 }
 
@@ -105,7 +107,7 @@ func Complete() File {
 	f.Edge.TrustedProxies, f.Edge.ProxyProtocol = []string{"10.1.2.0/24"}, true
 	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}
 	f.Renewal = &RenewalSection{Window: Duration(90 * 24 * time.Hour), MaxRenewals: 10, MaxSilence: Duration(DefaultMaxSilence)}
-	f.Policy = &PolicySection{Bundle: &BundleSection{URL: "https://policies.contoso.com/bundles/postern.tar.gz", Every: Duration(time.Minute), TokenFile: "bundle.token",
+	f.Policy = &PolicySection{MaxException: Duration(registry.DefaultMaxException), Bundle: &BundleSection{URL: "https://policies.contoso.com/bundles/postern.tar.gz", Every: Duration(time.Minute), TokenFile: "bundle.token",
 		KeyFile: "bundle.pub", KeyID: "default", Algorithm: "RS256"}}
 	return f
 }

@@ -56,10 +56,11 @@ type Admin struct{ Listen, Certificate, Key string }
 
 // Policy is a validated PolicySection. At most one of Path and Bundle is set; with neither, versions come from the registry.
 type Policy struct {
-	Path       string
-	Replace    bool
-	Bundle     *BundleSection // paths are absolute, Every is set
-	TwoPersons bool
+	Path         string
+	Replace      bool
+	Bundle       *BundleSection // paths are absolute, Every is set
+	TwoPersons   bool
+	MaxException time.Duration // of one that is granted by command
 }
 
 var issuerID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)

@@ -3,14 +3,25 @@ package server
 import (
 	"net/url"
 	"time"
+
+	"postern/internal/registry"
 )
 
 // minPoll is how often a bundle server is asked at most.
 const minPoll = time.Second
 
+// maxException is the longest that may be allowed to exceptions: what lasts longer is a rule.
+const maxException = 366 * 24 * time.Hour
+
 // validate checks where the policies come from.
 func (s *PolicySection) validate(abs func(string) string, p *problems) Policy {
-	out := Policy{Path: abs(s.Path), Replace: s.Replace, TwoPersons: s.TwoPersons}
+	out := Policy{Path: abs(s.Path), Replace: s.Replace, TwoPersons: s.TwoPersons, MaxException: time.Duration(s.MaxException)}
+	if out.MaxException == 0 {
+		out.MaxException = registry.DefaultMaxException
+	}
+	if out.MaxException < registry.MinException || out.MaxException > maxException {
+		p.add("policy.max_exception", "%s: want %s to %s", out.MaxException, registry.MinException, maxException)
+	}
 	if s.Replace && s.Path == "" && s.Bundle == nil {
 		p.add("policy.replace", "needs policy.path or policy.bundle: something must replace the built-in policies")
 	}

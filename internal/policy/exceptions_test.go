@@ -1,0 +1,160 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+
+	"postern/internal/trust"
+)
+
+// granted is an exception as an edge passes it on.
+func granted(until int64, reasons ...string) []ExceptionFacts {
+	return []ExceptionFacts{{ID: "ex-1", GrantedBy: "token:desk", Until: until, Reasons: reasons}}
+}
+
+// TestGrantedExceptions: what was granted by command lifts what a team's exception would, for as long, and nothing else.
+func TestGrantedExceptions(t *testing.T) {
+	e := mustLoad(t, Options{Path: dir(t, map[string]string{"night.rego": "package postern.access.team.night\n\ndeny contains \"old_client\" if input.request.version < 141\n"})})
+	silent := func(in *AccessInput) { in.Device.SilentFor = 30 * 86400 }
+	for name, c := range map[string]struct {
+		change  func(*AccessInput)
+		until   int64
+		reasons string
+		want    string
+	}{
+		"lifted":            {silent, sampleNow + 100, "device_silent", "allow exception exception"},
+		"over":              {silent, sampleNow, "device_silent", "deny  device_silent"},
+		"another reason":    {silent, sampleNow + 100, "unmanaged_device", "deny  device_silent"},
+		"a team's":          {func(in *AccessInput) { in.Request.Version = 140 }, sampleNow + 100, "old_client", "allow exception exception"},
+		"nothing to lift":   {func(*AccessInput) {}, sampleNow + 100, "device_silent", "allow managed_profile "},
+		"two of two":        {func(in *AccessInput) { silent(in); in.Request.Version = 140 }, sampleNow + 100, "device_silent,old_client", "allow exception exception"},
+		"one of two":        {func(in *AccessInput) { silent(in); in.Request.Version = 140 }, sampleNow + 100, "device_silent", "deny  old_client"},
+		"revoked":           {func(in *AccessInput) { in.Certificate.Status = "revoked" }, sampleNow + 100, "certificate_revoked", "deny  certificate_revoked"},
+		"held":              {func(in *AccessInput) { in.Certificate.Status = "held" }, sampleNow + 100, "certificate_held", "deny  certificate_held"},
+		"suspended":         {func(in *AccessInput) { in.Device.Suspended = true }, sampleNow + 100, "device_suspended", "deny  device_suspended"},
+		"not the owner":     {func(in *AccessInput) { silent(in); in.Owner.Names = map[string]bool{"bob@contoso.com": true} }, sampleNow + 100, "device_silent,owner_mismatch", "deny  owner_mismatch device_silent"},
+		"not trusted":       {func(in *AccessInput) { in.Certificate.Problem = "not_trusted" }, sampleNow + 100, "certificate_not_trusted,no_certificate", "deny  certificate_not_trusted"},
+		"second DeviceId":   {func(in *AccessInput) { *in = sampleNamed("duplicate_second_device_id") }, sampleNow + 100, "duplicate_profile_second_device_id", "allow exception exception"},
+		"no certificate":    {func(in *AccessInput) { in.Certificate, in.Assurance = CertFacts{Status: "none"}, "claimed" }, sampleNow + 100, "no_certificate", "allow exception exception"},
+		"of a strange user": {func(in *AccessInput) { *in = sampleNamed("unmanaged") }, sampleNow + 100, "no_certificate,unmanaged_device", "deny  no_certificate unmanaged_device"},
+	} {
+		in := managedSample()
+		c.change(&in)
+		in.Exceptions = granted(c.until, strings.Split(c.reasons, ",")...)
+		d, err := e.Access(t.Context(), &in)
+		if got := string(d.Action) + " " + d.Rule + " " + codes(d.Reasons); err != nil || got != c.want {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, c.want)
+		}
+		if d.Rule == "exception" {
+			if r := d.Reasons[0]; d.ValidUntil != c.until || r.Facts["exception.id"] != "ex-1" || r.Facts["exception.granted_by"] != "token:desk" ||
+				!strings.Contains(r.Text, "granted by token:desk until 2026-06-01") {
+				t.Errorf("%s: valid until %d, %+v", name, d.ValidUntil, r)
+			}
+		}
+	}
+}
+
+func sampleNamed(name string) AccessInput {
+	for _, s := range accessSamples() {
+		if s.name == name {
+			return s.in
+		}
+	}
+	return AccessInput{}
+}
+
+// A grant ends what is remembered of its own phone and of nobody else's.
+func TestExceptionsAndMemory(t *testing.T) {
+	e := mustLoad(t, Options{})
+	in, other := managedSample(), managedSample()
+	in.Device.SilentFor = 30 * 86400
+	other.Certificate.Serial = "0b"
+	for range 2 {
+		asked(t, e, in)
+		asked(t, e, other)
+	}
+	in.Exceptions = granted(sampleNow+100, "device_silent")
+	if d, hit := asked(t, e, in); hit || d.Action != trust.Allow {
+		t.Errorf("after the grant: remembered %v, %s", hit, d.Action)
+	}
+	if _, hit := asked(t, e, other); !hit {
+		t.Error("another phone's decision is no longer remembered")
+	}
+	in.Now = sampleNow + 99
+	if d, hit := asked(t, e, in); !hit || d.Action != trust.Allow {
+		t.Errorf("before its end: remembered %v, %s", hit, d.Action)
+	}
+	in.Now = sampleNow + 100
+	if d, hit := asked(t, e, in); hit || d.Action != trust.Deny {
+		t.Errorf("at its end: remembered %v, %s", hit, d.Action)
+	}
+}
+
+// neverLifted is what the Rego says.
+func TestLiftableIsWhatTheRegoSays(t *testing.T) {
+	src, _, err := read(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := parse(src)
+	ask := func(entry, query string) (out []string) {
+		q, _, problems, err := p.query(t.Context(), entry, "x := "+query)
+		if err != nil || problems != nil {
+			t.Fatal(err, problems)
+		}
+		rs, err := q.Eval(t.Context(), rego.EvalParsedInput(managedSampleValue()))
+		if err != nil || len(rs) != 1 {
+			t.Fatal(err)
+		}
+		rs[0].Bindings["x"].(ast.Set).Foreach(func(x *ast.Term) { out = append(out, string(x.Value.(ast.String))) })
+		return out
+	}
+	for _, code := range ask("access", "data.postern.access.never_lifted") {
+		if Liftable(code) {
+			t.Errorf("%s: the Rego never lifts it, and a grant would be accepted", code)
+		}
+	}
+	for _, code := range slices.Concat(ask("access", "object.keys(data.postern.access.conditions)"), ask("enroll", "object.keys(data.postern.enroll.conditions)")) {
+		if !Liftable(code) {
+			t.Errorf("%s: the Rego lifts it, and a grant would be refused", code)
+		}
+	}
+	for _, code := range neverLifted {
+		if !slices.ContainsFunc(sayings, func(s saying) bool { return s.code == code }) {
+			t.Errorf("%s is no built-in reason", code)
+		}
+	}
+}
+
+func managedSampleValue() ast.Value {
+	in := managedSample()
+	return in.value().Value
+}
+
+func TestFactsOfExceptions(t *testing.T) {
+	now := time.Unix(sampleNow, 0)
+	desk := trust.Principal{Kind: "token", Name: "desk"}
+	got := FactsOfExceptions([]trust.Exception{{ID: "over", Until: now}, {ID: "revoked", Until: now.Add(time.Hour), Revoked: now},
+		{ID: "live", By: desk, Until: now.Add(time.Hour), Reasons: []string{"a"}}}, now)
+	if len(got) != 1 || got[0].ID != "live" || got[0].GrantedBy != "token:desk" || got[0].Until != sampleNow+3600 {
+		t.Errorf("%+v", got)
+	}
+	if FactsOfExceptions(nil, now) == nil {
+		t.Error("no exceptions are null to a policy, not an empty list")
+	}
+}
+
+// TestSays knows what a team's rules say, and that a typing error is none of it.
+func TestSays(t *testing.T) {
+	e := mustLoad(t, Options{Path: dir(t, map[string]string{"night.rego": "package postern.access.team.night\n\ndeny contains {\"code\": \"old_client\"} if input.request.version < 141\n"})})
+	for code, want := range map[string]bool{"old_client": true, "device_silent": true, "old_clients": false, "": false} {
+		if e.Says(code) != want {
+			t.Errorf("%q: %v", code, !want)
+		}
+	}
+}
