@@ -18,7 +18,7 @@ const maxInput = 1 << 20
 
 func (a *app) policyCommand() *cobra.Command {
 	return group("policy", "Policies in Rego: check, test and evaluate them without a server; bring them into force on one", a.policyCheck(), a.policyTest(), a.policyEval(),
-		a.policyExplain(), a.policyDiff(), a.policyReplay(), a.policyActivate(), a.policyRollback(), a.policyHistory(), a.policyVersions(), a.policyExport())
+		a.policyExplain(), a.policyDiff(), a.policyReplay(), a.policyShadow(), a.policyActivate(), a.policyRollback(), a.policyHistory(), a.policyVersions(), a.policyExport())
 }
 
 // policyOptions takes the directory from the argument, else from the configuration where there is one, else the built-in policies.

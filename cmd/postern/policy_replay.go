@@ -140,7 +140,7 @@ func recorded(body io.Reader) iter.Seq2[policy.Recorded, error] {
 	}
 }
 
-func printReplay(w io.Writer, r *policy.ReplayReport, kept api.Retained) {
+func printGroups(w io.Writer, r *policy.ReplayReport) {
 	for _, g := range r.Groups {
 		fmt.Fprintf(w, "%d would be %s, not %s: %d users (%s)\n", g.Count, said(g.After), said(g.Before), len(g.Users), names(g.Users))
 		fmt.Fprintf(w, "  devices: %s\n", names(g.Devices))
@@ -152,6 +152,13 @@ func printReplay(w io.Writer, r *policy.ReplayReport, kept api.Retained) {
 				dash(x.Command), dash(x.Reference), printable(x.Error))
 		}
 	}
+	for _, x := range r.Rules {
+		fmt.Fprintf(w, "rule %s: %s would be said %d times more and %d times fewer\n", dash(x.Rule), x.Code, x.More, x.Fewer)
+	}
+}
+
+func printReplay(w io.Writer, r *policy.ReplayReport, kept api.Retained) {
+	printGroups(w, r)
 	fmt.Fprintf(w, "\n%d of %d recorded decisions would change (policy %s); %d evaluated, the others had the same facts as one of these\n", r.Changed, r.Decisions, r.Policy, r.Evaluated)
 	for _, x := range []struct {
 		n    uint64

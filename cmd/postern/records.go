@@ -153,6 +153,7 @@ func (a *app) statusCommand() *cobra.Command {
 				problems = strings.Join(s.Problems, "; ")
 			}
 			if err := table(w, []string{"version", s.Version}, [][]string{{"started", stamp(s.Started)}, {"revision", fmt.Sprint(s.Revision)}, {"policy", s.Policy},
+				{"in shadow", dash(s.Shadow)},
 				{"problems", problems}, {"gate", s.Gate.State + ": " + s.Gate.Note}}); err != nil {
 				return err
 			}

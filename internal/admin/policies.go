@@ -21,6 +21,7 @@ const takeUp = 10 * time.Second
 func (a *Admin) policyRoutes(g *gin.RouterGroup) {
 	g.GET("/policies", handle(a.listPolicies))
 	g.POST("/policies", handle(a.storePolicy))
+	a.shadowRoutes(g)
 	g.GET("/policies/history", handle(a.policyHistory))
 	g.GET("/policies/version/:digest", handle(a.showPolicy))
 	g.POST("/policies/version/:digest/activate", handle(a.activatePolicy))

@@ -98,8 +98,11 @@ func decision(d trust.Decision) api.Decision {
 
 func (a *Admin) status(c *gin.Context, _ none) (api.Status, error) {
 	crls, err := a.crls(c, "")
-	p := a.cfg.Policy.Load()
-	return api.Status{Version: a.cfg.Version, Started: a.started, Revision: uint64(a.cfg.Index.Revision()), Policy: p.Digest(), Replaced: p.Replaced(),
+	p, shadow := a.cfg.Policy.Load(), ""
+	if s := a.cfg.Policy.Shadow(); s != nil {
+		shadow = s.Policy()
+	}
+	return api.Status{Version: a.cfg.Version, Started: a.started, Revision: uint64(a.cfg.Index.Revision()), Policy: p.Digest(), Replaced: p.Replaced(), Shadow: shadow,
 		Problems: a.problems(), Warnings: a.cfg.Warnings(), CRLs: crls, Gate: api.GateStatus{State: "open",
 			Note: "Postern cannot see whether Exchange Online still takes mail clients directly. Until conditional access and the default access level close that path, the gate can be walked around."}}, err
 }

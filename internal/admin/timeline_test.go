@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"postern/internal/api"
+	"postern/internal/policy"
 	"postern/internal/registry"
 	"postern/internal/registry/registrytest"
 	"postern/internal/trust"
@@ -58,7 +59,7 @@ func newStage(t *testing.T) *stage {
 	}}
 	var applied registry.Timing
 	applied.Observe(7 * time.Millisecond)
-	s.admin = New(Config{Registry: reg, Index: index, Journal: registrytest.Journal(t), Now: now, Log: log, Networks: networks, Problems: func() []string { return nil },
+	s.admin = New(Config{Registry: reg, Index: index, Policy: &policy.Active{}, Journal: registrytest.Journal(t), Now: now, Log: log, Networks: networks, Problems: func() []string { return nil },
 		Edge: func() EdgeReactions { return EdgeReactions{Applied: applied.Counts(), Ended: 4} }})
 	s.api = s.admin.Local()
 	return s

@@ -231,6 +231,7 @@ type Status struct {
 	Revision uint64     `json:"revision"`
 	Policy   string     `json:"policy"`
 	Replaced bool       `json:"policy_replaced"` // the built-in policies are not in force
+	Shadow   string     `json:"policy_shadow"`   // that decides beside it on the node that answers; empty for none
 	Problems []string   `json:"problems"`        // what makes it unhealthy; empty when all is well
 	Warnings []string   `json:"warnings"`        // what to know though it is healthy
 	CRLs     []CRL      `json:"crls"`

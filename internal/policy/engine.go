@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -27,6 +26,7 @@ type Engine struct {
 	clock    clockReads
 	cache    *cache     // of decisions about access
 	terms    termsCache // of their inputs
+	shadow   *Shadow    // is handed what was decided anew; nil for none
 }
 
 // sampleTimeout bounds the decisions that prove a policy, which are its first and run on a machine that is starting.
@@ -120,6 +120,9 @@ func (e *Engine) Access(ctx context.Context, in *AccessInput) (Decision, error) 
 func (e *Engine) Judge(ctx context.Context, in *AccessInput) (d Decision, fresh bool, err error) {
 	if in == nil || e.cache == nil || in.Certificate.Status == "" || in.Certificate.Status == "none" {
 		d, err = e.decideAccess(ctx, in)
+		if e.shadow != nil {
+			e.shadow.offerAccess(in, e.digest, &d, err)
+		}
 		return d, true, err
 	}
 	key, digest := certificateKey{in.Certificate.Issuer, in.Certificate.Serial}, in.digest(e.clock.snapshot)
@@ -127,8 +130,13 @@ func (e *Engine) Judge(ctx context.Context, in *AccessInput) (d Decision, fresh 
 		return d, false, nil
 	}
 	d, err = e.decideAccess(ctx, in)
+	shadowed := e.shadow == nil || e.shadow.offerAccess(in, e.digest, &d, err)
 	if err == nil {
-		if until := e.holdsUntil(&d, in.Now); until > in.Now {
+		until := e.holdsUntil(&d, in.Now)
+		if !shadowed {
+			until = min(until, in.Now+shadowAgain)
+		}
+		if until > in.Now {
 			e.cache.put(key, remembered{digest: digest, from: in.Now, until: until, decision: d})
 		}
 	}
@@ -151,7 +159,11 @@ func (e *Engine) Restless(d Decision) bool {
 
 // Enroll decides about one SCEP request. Every error is a *Fault.
 func (e *Engine) Enroll(ctx context.Context, in *EnrollInput) (Decision, error) {
-	return e.decide(ctx, "enroll", func() *ast.Term { return in.value() })
+	d, err := e.decide(ctx, "enroll", func() *ast.Term { return in.value() })
+	if e.shadow != nil {
+		e.shadow.offerEnroll(in, e.digest, &d, err)
+	}
+	return d, err
 }
 
 // Eval decides about an input in JSON, for "access" or "enroll". A field that the contract does not have is an error; one that is missing is empty. An
@@ -221,19 +233,3 @@ func (e *Engine) evaluate(ctx context.Context, entry string, input ast.Value) (a
 	}
 	return v, nil
 }
-
-// Active is the policy in use. A new one takes its place between two decisions, never within one.
-type Active struct{ engine atomic.Pointer[Engine] }
-
-// NewActive returns an Active that holds e.
-func NewActive(e *Engine) *Active {
-	a := &Active{}
-	a.engine.Store(e)
-	return a
-}
-
-// Load returns the policy in use.
-func (a *Active) Load() *Engine { return a.engine.Load() }
-
-// Swap puts e in use and returns the policy before it.
-func (a *Active) Swap(e *Engine) *Engine { return a.engine.Swap(e) }

@@ -45,7 +45,7 @@ func (e *Engine) Replay(ctx context.Context, recorded iter.Seq2[Recorded, error]
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	r := &replay{engine: e, seen: newSeen(), progress: o.Progress}
+	r := &replay{engine: e, seen: newSeen(replayRemember), rules: &rulesOf{}, progress: o.Progress}
 	batches := make(chan []Recorded, o.Workers)
 	reports := make([]*ReplayReport, o.Workers)
 	var wg sync.WaitGroup
@@ -65,7 +65,7 @@ func (e *Engine) Replay(ctx context.Context, recorded iter.Seq2[Recorded, error]
 	for _, part := range reports {
 		total.merge(part)
 	}
-	total.finish()
+	total.finish(r.rules)
 	return total, err
 }
 
@@ -95,6 +95,7 @@ func feed(ctx context.Context, recorded iter.Seq2[Recorded, error], batches chan
 type replay struct {
 	engine   *Engine
 	seen     *seen
+	rules    *rulesOf
 	progress func(int)
 	decided  atomic.Int64
 }
@@ -103,23 +104,27 @@ func (r *replay) one(ctx context.Context, d *Recorded, into *ReplayReport) {
 	if n := r.decided.Add(1); r.progress != nil && n%progressEvery == 0 {
 		r.progress(int(n))
 	}
-	into.Decisions++
-	if d.Action == trust.Fault {
-		into.Faults++ // there was no decision to compare with
-		return
+	into.take(r.again(ctx, d))
+}
+
+// again is a decision made again.
+type again struct {
+	of        *Recorded
+	now       Outcome
+	evaluated bool // the policy was asked
+	cancelled bool
+	err       error
+}
+
+// again decides where there is something to compare with.
+func (r *replay) again(ctx context.Context, d *Recorded) again {
+	out := again{of: d}
+	if d.Action == trust.Fault || len(d.Input) == 0 {
+		return out
 	}
-	if len(d.Input) == 0 {
-		into.WithoutFacts++
-		return
-	}
-	now, evaluated, err := r.decide(ctx, d)
-	if err != nil && ctx.Err() != nil {
-		return
-	}
-	if evaluated {
-		into.Evaluated++
-	}
-	into.compare(d, now, err)
+	out.now, out.evaluated, out.err = r.decide(ctx, d)
+	out.cancelled = out.err != nil && ctx.Err() != nil
+	return out
 }
 
 // decide asks the policy, or takes what it has said about the same facts.
@@ -130,6 +135,7 @@ func (r *replay) decide(ctx context.Context, d *Recorded) (out outcome, evaluate
 			return out, false, err
 		}
 		decision, err := r.engine.Enroll(ctx, in)
+		r.rules.learn(&decision)
 		return outcomeOf(&decision), true, err
 	}
 	in, err := DecodeAccess(d.Input)
@@ -145,13 +151,17 @@ func (r *replay) decide(ctx context.Context, d *Recorded) (out outcome, evaluate
 	if err != nil {
 		return out, true, err
 	}
+	r.rules.learn(&decision)
 	out = outcomeOf(&decision)
 	r.seen.put(&digest, seenOutcome{outcome: out, from: in.Now, until: r.engine.holdsUntil(&decision, in.Now)})
 	return out, true, nil
 }
 
 // seen remembers outcomes under the digest of their facts. Which displaces which is left to chance.
-type seen struct{ table [64]seenShard }
+type seen struct {
+	limit int // of one shard
+	table [64]seenShard
+}
 
 type seenShard struct {
 	mu sync.Mutex
@@ -163,8 +173,8 @@ type seenOutcome struct {
 	from, until int64
 }
 
-func newSeen() *seen {
-	s := &seen{}
+func newSeen(limit int) *seen {
+	s := &seen{limit: limit / 64}
 	for i := range s.table {
 		s.table[i].m = map[[16]byte]seenOutcome{}
 	}
@@ -183,7 +193,7 @@ func (s *seen) put(digest *[32]byte, r seenOutcome) {
 	shard := &s.table[digest[31]%64]
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
-	if len(shard.m) >= replayRemember/64 {
+	if len(shard.m) >= s.limit {
 		for k := range shard.m {
 			delete(shard.m, k)
 			break

@@ -10,7 +10,9 @@ import (
 
 // Limits of a report.
 const (
-	maxNamed    = 10_000 // users, devices and clients of one group; beyond, their number is a lower bound
+	maxNamed    = 10_000  // users, devices and clients of one group; beyond, their number is a lower bound
+	maxNames    = 200_000 // of all groups together
+	maxName     = 256     // bytes of one
 	maxExamples = 5
 	maxGroups   = 1000
 )
@@ -25,10 +27,20 @@ type ReplayReport struct {
 	WithoutFacts int           `json:"without_facts"` // could not be decided again: their facts were not kept
 	Unreadable   int           `json:"unreadable"`    // could not be decided again: their facts cannot be read
 	Faults       int           `json:"faults"`        // were no decision when they were made
+	Rules        []RuleChange  `json:"rules"`         // of the changed, by what they say now or said before; the most frequent first
 	Groups       []ReplayGroup `json:"groups"`        // of the changed, the largest first
 	MoreGroups   int           `json:"more_groups"`   // changed decisions beyond the limit of groups
 
+	names  int // kept in all groups
 	groups map[groupKey]*ReplayGroup
+}
+
+// RuleChange is how often a rule would speak where it did not, and be silent where it spoke.
+type RuleChange struct {
+	Rule  string `json:"rule"` // empty for one that only the policy before has
+	Code  string `json:"code"` // of the reason that it gives
+	More  int    `json:"more"`
+	Fewer int    `json:"fewer"`
 }
 
 // ReplayGroup is one kind of change: from one outcome to another, for these reasons.
@@ -94,41 +106,63 @@ func joined(codes []string) string {
 }
 
 func newReplayReport(policy string) *ReplayReport {
-	return &ReplayReport{Policy: policy, Groups: []ReplayGroup{}, groups: map[groupKey]*ReplayGroup{}}
+	return &ReplayReport{Policy: policy, Rules: []RuleChange{}, Groups: []ReplayGroup{}, groups: map[groupKey]*ReplayGroup{}}
 }
 
-// compare counts one decision that was decided again.
-func (r *ReplayReport) compare(d *Recorded, now Outcome, err error) {
+// take counts a decision that was made again.
+func (r *ReplayReport) take(a again) {
+	r.Decisions++
 	switch {
-	case err != nil && isFault(err):
-		now = Outcome{trust.Fault, ""}
-	case err != nil:
+	case a.of.Action == trust.Fault:
+		r.Faults++ // there was no decision to compare with
+		return
+	case len(a.of.Input) == 0:
+		r.WithoutFacts++
+		return
+	case a.cancelled:
+		return
+	case a.evaluated:
+		r.Evaluated++
+	}
+	switch {
+	case a.err != nil && isFault(a.err):
+		a.now = Outcome{trust.Fault, ""}
+	case a.err != nil:
 		r.Unreadable++
 		return
 	}
-	before := Outcome{d.Action, joined(d.Codes)}
-	if before == now {
+	before := Outcome{a.of.Action, joined(a.of.Codes)}
+	if before == a.now {
 		r.Unchanged++
 		return
 	}
+	r.changed(before, a)
+}
+
+func (r *ReplayReport) changed(before Outcome, a again) {
 	r.Changed++
-	g := r.group(groupKey{before, now})
+	g := r.group(groupKey{before, a.now})
 	if g == nil {
 		r.MoreGroups++
 		return
 	}
+	d := a.of
 	g.Count++
-	count(g.users, d.User, 1)
-	count(g.devices, d.Device, 1)
-	count(g.clients, d.Client, 1)
+	r.count(g.users, d.User, 1)
+	r.count(g.devices, d.Device, 1)
+	r.count(g.clients, d.Client, 1)
+	x := ReplayExample{Reference: d.Reference, At: d.At.Unix(), User: clip(d.User), Device: clip(d.Device), Client: d.Client, Command: clip(d.Command)}
+	if a.err != nil {
+		x.Error = a.err.Error()
+	}
 	if len(g.Examples) < maxExamples {
-		x := ReplayExample{Reference: d.Reference, At: d.At.Unix(), User: d.User, Device: d.Device, Client: d.Client, Command: d.Command}
-		if err != nil {
-			x.Error = err.Error()
-		}
 		g.Examples = append(g.Examples, x)
+	} else {
+		g.Examples[g.Count%maxExamples] = x
 	}
 }
+
+func clip(name string) string { return name[:min(len(name), maxName)] }
 
 func (r *ReplayReport) group(k groupKey) *ReplayGroup {
 	g := r.groups[k]
@@ -139,10 +173,17 @@ func (r *ReplayReport) group(k groupKey) *ReplayGroup {
 	return g
 }
 
-func count(m map[string]int, name string, n int) {
-	if _, ok := m[name]; name != "" && (ok || len(m) < maxNamed) {
-		m[name] += n
+func (r *ReplayReport) count(m map[string]int, name string, n int) {
+	name = clip(name)
+	_, ok := m[name]
+	if name == "" || !ok && (len(m) >= maxNamed || r.names >= maxNames) {
+		return
 	}
+	if !ok {
+		r.names++
+		name = strings.Clone(name) // not the input that it is a part of
+	}
+	m[name] += n
 }
 
 func (r *ReplayReport) merge(part *ReplayReport) {
@@ -163,15 +204,16 @@ func (r *ReplayReport) merge(part *ReplayReport) {
 		g.Count += from.Count
 		for _, m := range [][2]map[string]int{{g.users, from.users}, {g.devices, from.devices}, {g.clients, from.clients}} {
 			for name, n := range m[1] {
-				count(m[0], name, n)
+				r.count(m[0], name, n)
 			}
 		}
 		g.Examples = append(g.Examples, from.Examples...)
 	}
 }
 
-// finish sorts what was gathered.
-func (r *ReplayReport) finish() {
+// finish sorts what was gathered. rules names the rules of the reasons.
+func (r *ReplayReport) finish(rules *rulesOf) {
+	r.Rules = rules.changes(r.groups)
 	r.Groups = r.Groups[:0]
 	for _, g := range r.groups {
 		g.Users, g.Devices, g.Clients = named(g.users), named(g.devices), named(g.clients)

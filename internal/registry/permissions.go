@@ -68,7 +68,7 @@ func rights(p trust.Principal) []string {
 			ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
 			ActRelease, ActProfileLink, ActProfileForget, ActPublish, ActTicketCreate, ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke}
 	case trust.PolicyAuthor:
-		return []string{ActPolicyPut, ActPolicyActivate, ActExceptionGrant, ActExceptionRevoke}
+		return []string{ActPolicyPut, ActPolicyActivate, ActPolicyShadow, ActExceptionGrant, ActExceptionRevoke}
 	case trust.HelpDesk:
 		return []string{ActDeviceSuspend, ActDeviceReinstate, ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget,
 			ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke}

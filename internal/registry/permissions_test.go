@@ -147,6 +147,12 @@ func otherRules() []rule {
 			_, err := w.reg.PutPolicy(w.Context(), p, version(int(w.last.Add(1))), []byte("files"))
 			return err
 		}},
+		{registry.ActPolicyShadow, "root author", func(w *world, p trust.Principal) error {
+			_, err := w.reg.PutPolicy(w.Context(), author, version(1), []byte("x"))
+			w.must(err)
+			_, _, err = w.reg.ShadowPolicy(w.Context(), p, version(1).Digest, "")
+			return err
+		}},
 		{registry.ActPolicyActivate, "root author system", func(w *world, p trust.Principal) error {
 			v, err := w.reg.PutPolicy(w.Context(), root, version(int(w.last.Add(1))), []byte("files"))
 			w.must(err)

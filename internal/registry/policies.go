@@ -91,7 +91,7 @@ func (r *Registry) PutPolicy(ctx context.Context, p trust.Principal, v PolicyVer
 	return v, err
 }
 
-// dropOldPolicies removes the oldest versions above the limit, but none that was in force lately or is proposed.
+// dropOldPolicies removes the oldest versions above the limit, but none that was in force lately, is proposed or decides in shadow.
 func (t *txn) dropOldPolicies() error {
 	all, err := list[PolicyVersion](t, tablePolicies, "", "", math.MaxInt, nil)
 	if err != nil || len(all) <= maxVersions {
@@ -104,6 +104,9 @@ func (t *txn) dropOldPolicies() error {
 	}
 	if proposed, err := get[Activation](t, tableMeta, proposalKey); err == nil {
 		lately = append(lately, proposed)
+	}
+	if shadow, err := get[PolicyShadow](t, tableMeta, shadowKey); err == nil {
+		lately = append(lately, Activation{Digest: shadow.Digest})
 	}
 	for _, a := range lately {
 		keep[a.Digest] = true
@@ -161,6 +164,9 @@ func (r *Registry) ActivatePolicy(ctx context.Context, p trust.Principal, digest
 			if agreed, err := t.agree(&a); err != nil || !agreed {
 				return err
 			}
+		}
+		if err := t.dropShadow(digest); err != nil {
+			return err
 		}
 		t.Touch(KindPolicy, digest)
 		if err := put(t, tableActivations, seqKey(a.Seq), a); err != nil {

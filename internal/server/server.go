@@ -48,6 +48,7 @@ type Server struct {
 	index     *registry.Index
 	policy    *policy.Active
 	keeper    *policyKeeper
+	shadow    *shadowKeeper
 	issuers   []*ca.Issuer
 	rotations []*rotation
 	publisher *revocation.Publisher
@@ -176,7 +177,8 @@ func (s *Server) openPolicy(ctx context.Context) (err error) {
 	if s.policy, err = s.keeper.open(ctx); err != nil {
 		return err
 	}
-	s.followers = append(s.followers, part{"policy", s.keeper.run})
+	s.shadow = &shadowKeeper{registry: s.registry, active: s.policy, now: s.opts.Now, log: s.opts.Log}
+	s.followers = append(s.followers, part{"policy", s.keeper.run}, part{"policy in shadow", s.shadow.run})
 	return nil
 }
 
@@ -289,6 +291,7 @@ func (s *Server) warnings() []string {
 			}
 		}
 	}
+	out = append(out, s.shadow.warnings()...)
 	return append(out, s.forecasts.warnings()...)
 }
 
