@@ -39,6 +39,7 @@ type requester struct {
 	ttl       time.Duration
 	unbound   int // challenges for no device that may be open at once; 0: none are made
 	log       *slog.Logger
+	attempts  *Attempts
 }
 
 // check reports every problem of a configuration at once.

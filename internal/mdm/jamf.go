@@ -26,6 +26,7 @@ type JamfConfig struct {
 	TTL       time.Duration   // of a challenge; default registry.DefaultChallengeTTL
 	Unbound   int             // challenges that may be open at once for webhooks that name no device; 0: these are refused
 	Log       *slog.Logger
+	Attempts  *Attempts // wrong passwords of all pages; nil: those of this one alone
 }
 
 // Jamf answers the webhook SCEPChallenge of Jamf Pro, and of MDMs that imitate it: the answer is the challenge, and nothing else.
@@ -45,7 +46,10 @@ func NewJamf(cfg JamfConfig) (*Jamf, error) {
 	if cfg.Principal == (trust.Principal{}) {
 		cfg.Principal = trust.Principal{Kind: "mdm", Name: cfg.Name}
 	}
-	j := &Jamf{requester{cfg.Name, cfg.Issuer, cfg.Registry, cfg.Principal, cfg.TTL, cfg.Unbound, cfg.Log}, login{cfg.User, cfg.Password}}
+	if cfg.Attempts == nil {
+		cfg.Attempts = NewAttempts(time.Now)
+	}
+	j := &Jamf{requester{cfg.Name, cfg.Issuer, cfg.Registry, cfg.Principal, cfg.TTL, cfg.Unbound, cfg.Log, cfg.Attempts}, login{cfg.User, cfg.Password}}
 	if err := j.check([]login{j.login}); err != nil {
 		return nil, fmt.Errorf("jamf: %w", err)
 	}
@@ -59,9 +63,7 @@ func (j *Jamf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		plainText(w, http.StatusMethodNotAllowed, "webhooks are posted")
 		return
 	}
-	name, password, _ := r.BasicAuth()
-	if !j.login.matches(name, password) {
-		unauthorized(w)
+	if !j.authenticate(w, r, j.login.matches) {
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWebhook))

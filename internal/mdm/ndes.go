@@ -39,6 +39,7 @@ type NDESConfig struct {
 	TTL       time.Duration   // of a challenge; default registry.DefaultChallengeTTL, as with NDES
 	Unbound   int             // challenges for no device that may be open at once; required if a user may have them
 	Log       *slog.Logger
+	Attempts  *Attempts // wrong passwords of all pages; nil: those of this one alone
 }
 
 // NDES is the page on which Microsoft's Network Device Enrollment Service shows challenge passwords, for MDMs that read them from it.
@@ -63,7 +64,10 @@ func NewNDES(cfg NDESConfig) (*NDES, error) {
 	if cfg.Principal == (trust.Principal{}) {
 		cfg.Principal = trust.Principal{Kind: "mdm", Name: cfg.Name}
 	}
-	n := &NDES{requester{cfg.Name, cfg.Issuer, cfg.Registry, cfg.Principal, cfg.TTL, cfg.Unbound, cfg.Log}, cfg.Users, cfg.CA}
+	if cfg.Attempts == nil {
+		cfg.Attempts = NewAttempts(time.Now)
+	}
+	n := &NDES{requester{cfg.Name, cfg.Issuer, cfg.Registry, cfg.Principal, cfg.TTL, cfg.Unbound, cfg.Log, cfg.Attempts}, cfg.Users, cfg.CA}
 	logins, unbound := []login{}, false
 	for _, u := range cfg.Users {
 		logins, unbound = append(logins, login{u.Name, u.Password}), unbound || u.Unbound
@@ -98,9 +102,11 @@ func (n *NDES) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		plainText(w, http.StatusMethodNotAllowed, "use GET")
 		return
 	}
-	user, ok := n.user(r)
-	if !ok {
-		unauthorized(w)
+	var user NDESUser
+	if !n.authenticate(w, r, func(name, password string) (ok bool) {
+		user, ok = n.user(name, password)
+		return ok
+	}) {
 		return
 	}
 	var names []string
@@ -134,9 +140,8 @@ func (n *NDES) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"<P> Each enrollment requires a new challenge password. You can refresh this web page to obtain a new challenge password. </P>")
 }
 
-// user returns the user whose name and password the request has. All are compared, so that the delay does not tell which names exist.
-func (n *NDES) user(r *http.Request) (NDESUser, bool) {
-	name, password, _ := r.BasicAuth()
+// user returns the user who has this name and password. All are compared, so that the delay does not tell which names exist.
+func (n *NDES) user(name, password string) (NDESUser, bool) {
 	var found NDESUser
 	ok := false
 	for _, u := range n.users {

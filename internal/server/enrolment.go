@@ -19,6 +19,7 @@ import (
 func (s *Server) enrolment() (*entrances, error) {
 	c := scep.Config{Issuers: s.issuers, Legacy: map[string]bool{}, Registry: s.registry, Policy: s.policy, Journal: s.journal, Now: s.opts.Now, Log: s.opts.Log,
 		Validators: map[string][]scep.Validator{}, CRL: s.publisher.Base}
+	attempts := mdm.NewAttempts(s.opts.Now)
 	e := &entrances{pages: pages{}, ndes: map[string]http.Handler{}}
 	for _, i := range s.opts.Config.Issuers {
 		c.Legacy[i.ID] = i.LegacyClients
@@ -28,12 +29,12 @@ func (s *Server) enrolment() (*entrances, error) {
 		}
 		c.Validators[i.ID] = validators
 		if i.Jamf != nil {
-			if e.pages["/mdm/jamf/"+i.ID], err = s.jamf(i); err != nil {
+			if e.pages["/mdm/jamf/"+i.ID], err = s.jamf(i, attempts); err != nil {
 				return nil, fmt.Errorf("issuer %s: jamf: %w", i.ID, err)
 			}
 		}
 		if i.NDES != nil {
-			if e.ndes[i.ID], err = s.ndes(i); err != nil {
+			if e.ndes[i.ID], err = s.ndes(i, attempts); err != nil {
 				return nil, fmt.Errorf("issuer %s: ndes: %w", i.ID, err)
 			}
 		}
@@ -73,15 +74,16 @@ func (s *Server) validators(i Issuer) ([]scep.Validator, error) {
 	return out, nil
 }
 
-func (s *Server) jamf(i Issuer) (http.Handler, error) {
+func (s *Server) jamf(i Issuer, attempts *mdm.Attempts) (http.Handler, error) {
 	password, err := readSecret(i.Jamf.PasswordFile)
 	if err != nil {
 		return nil, err
 	}
-	return mdm.NewJamf(mdm.JamfConfig{Issuer: i.ID, User: i.Jamf.User, Password: password, Registry: s.registry, Unbound: i.Jamf.Unbound, Log: s.opts.Log})
+	return mdm.NewJamf(mdm.JamfConfig{Issuer: i.ID, User: i.Jamf.User, Password: password, Registry: s.registry, Unbound: i.Jamf.Unbound, Log: s.opts.Log,
+		Attempts: attempts})
 }
 
-func (s *Server) ndes(i Issuer) (http.Handler, error) {
+func (s *Server) ndes(i Issuer, attempts *mdm.Attempts) (http.Handler, error) {
 	password, err := readSecret(i.NDES.PasswordFile)
 	if err != nil {
 		return nil, err
@@ -93,7 +95,8 @@ func (s *Server) ndes(i Issuer) (http.Handler, error) {
 		}
 	}
 	return mdm.NewNDES(mdm.NDESConfig{Issuer: i.ID, Users: []mdm.NDESUser{{Name: i.NDES.User, Password: password, Unbound: i.NDES.Unbound > 0}},
-		CA: func() *x509.Certificate { return issuer.Chain()[0] }, Registry: s.registry, TTL: time.Duration(i.NDES.TTL), Unbound: i.NDES.Unbound, Log: s.opts.Log})
+		CA: func() *x509.Certificate { return issuer.Chain()[0] }, Registry: s.registry, TTL: time.Duration(i.NDES.TTL), Unbound: i.NDES.Unbound, Log: s.opts.Log,
+		Attempts: attempts})
 }
 
 // maxSecret is the size limit of a secret's file in bytes.
