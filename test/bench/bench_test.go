@@ -153,8 +153,8 @@ func (c *contestant) post(message []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%s: HTTP 503 twenty times\n%s", c.name, c.program.Tail())
 }
 
-// contest lets all of them take turns, after one round that does not count.
-func contest(b *testing.B, all ...*contestant) {
+// contest lets all of them take so many turns, after one that does not count.
+func contest(b *testing.B, rounds int, all ...*contestant) {
 	b.Helper()
 	for _, c := range all {
 		c.round(b, perRound)

@@ -40,7 +40,7 @@ func BenchmarkEnrol(b *testing.B) {
 	done := false
 	for b.Loop() {
 		if !done {
-			contest(b, all...)
+			contest(b, rounds, all...)
 			done = true
 		}
 	}
