@@ -60,7 +60,7 @@ func (a *app) deviceAdd() *cobra.Command {
 
 func (a *app) deviceUpdate() *cobra.Command {
 	var in api.DeviceUpdate
-	var easID, model, os, version string
+	var easID, model, os, version, compliant string
 	c := &cobra.Command{Use: "update ID", Short: "Change what is known of a device or add names of its owner; what is not named stays", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			for name, f := range map[string]struct {
@@ -71,6 +71,10 @@ func (a *app) deviceUpdate() *cobra.Command {
 					*f.to = f.from
 				}
 			}
+			if c.Flags().Changed("compliant") {
+				said := trust.Compliance(compliant)
+				in.Compliant = &said
+			}
 			return call(a, c, http.MethodPatch, "/devices/"+url.PathEscape(args[0]), nil, in, printState)
 		}}
 	f := c.Flags()
@@ -78,6 +82,7 @@ func (a *app) deviceUpdate() *cobra.Command {
 	f.StringVar(&model, "model", "", "hardware identifier")
 	f.StringVar(&os, "os", "", "operating system")
 	f.StringVar(&version, "os-version", "", "version of the operating system")
+	f.StringVar(&compliant, "compliant", "", "what the MDM says of its compliance: yes, no or unknown")
 	f.StringToStringVar(&in.Labels, "label", nil, "label as key=value; an empty value removes it (repeatable)")
 	f.StringVar(&in.UPN, "upn", "", "user principal name of the owner")
 	f.StringVar(&in.SAM, "sam", "", `the owner as DOMAIN\name`)
@@ -127,7 +132,7 @@ func (a *app) deviceShow() *cobra.Command {
 				names := strings.Join(append(d.OwnerNames.Names(), d.OwnerNames.Delegations...), ", ")
 				if err := table(w, []string{"device", string(d.ID)}, [][]string{{"state", string(d.State)}, {"suspended", suspension(d.Suspended)}, {"owner", names}, {"owner suspended", suspension(d.OwnerNames.Suspended)}, {"issuer", d.Issuer},
 					{"serial number", dash(d.SerialNumber)}, {"model", dash(d.Model)}, {"EAS DeviceId", dash(d.EASDeviceID)},
-					{"managed", fmt.Sprint(d.Managed)}, {"compliant", string(d.Compliant)}, {"source", d.Source}, {"added", stamp(d.Created)}}); err != nil {
+					{"managed", fmt.Sprint(d.Managed)}, {"compliant", compliance(d)}, {"OS version", dash(strings.TrimSpace(d.OS + " " + d.OSVersion))}, {"source", d.Source}, {"added", stamp(d.Created)}}); err != nil {
 					return err
 				}
 				fmt.Fprintln(w, "\ncertificates")
@@ -138,6 +143,14 @@ func (a *app) deviceShow() *cobra.Command {
 				return profileTable(w, d.Profiles)
 			})
 		}}
+}
+
+// compliance says what the MDM says, and since when where that is known.
+func compliance(d api.Device) string {
+	if d.ComplianceSince.IsZero() {
+		return string(d.Compliant)
+	}
+	return string(d.Compliant) + " since " + stamp(d.ComplianceSince)
 }
 
 func (a *app) deviceChallenge() *cobra.Command {

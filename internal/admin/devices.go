@@ -65,7 +65,7 @@ func (a *Admin) updateDevice(c *gin.Context, in api.DeviceUpdate) (trust.Device,
 		in.EASDeviceID = &canonical
 	}
 	d, rev, err := a.cfg.Registry.UpdateDevice(c, principal(c), trust.DeviceID(c.Param("id")), registry.DeviceUpdate{EASDeviceID: in.EASDeviceID, Model: in.Model,
-		OS: in.OS, OSVersion: in.OSVersion, Labels: in.Labels,
+		OS: in.OS, OSVersion: in.OSVersion, Compliant: in.Compliant, Labels: in.Labels,
 		Owner: trust.Owner{UPN: in.UPN, SAM: in.SAM, OID: in.OID, TID: in.TID, Proxies: in.Aliases, Delegations: in.Delegations}})
 	if err != nil {
 		return d, err

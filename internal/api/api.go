@@ -62,6 +62,7 @@ type DeviceUpdate struct {
 	Model       *string           `json:"model,omitempty"`
 	OS          *string           `json:"os,omitempty"`
 	OSVersion   *string           `json:"os_version,omitempty"`
+	Compliant   *trust.Compliance `json:"compliant,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"` // an empty value removes the label
 	UPN         string            `json:"upn,omitempty"`
 	SAM         string            `json:"sam,omitempty"`

@@ -16,7 +16,7 @@ import (
 // and JSON takes ten times as long. Everything else is JSON. A record begins with its format; texts and lists stand behind their length.
 
 const (
-	recordFormat = 1
+	recordFormat = 2       // 1 had no times of a device's compliance and enrolment
 	maxRecord    = 1 << 20 // bytes
 	maxWords     = 4096    // texts that a reader keeps to use again
 )
@@ -74,20 +74,23 @@ func decode(raw []byte, v any) error {
 type fields struct {
 	raw     []byte // written so far, or not yet read
 	writing bool
+	format  byte              // of the record
 	bad     bool              // what was read is no record; all further fields stay as they are
 	words   map[string]string // texts read before that recur in other records; nil to make every text anew
 	whole   string            // the record as a text of which all texts are parts; empty to copy each of them
 }
 
-func (f *fields) start(size int) { f.raw = append(make([]byte, 0, size), recordFormat) }
+func (f *fields) start(size int) {
+	f.raw, f.format = append(make([]byte, 0, size), recordFormat), recordFormat
+}
 
 // open checks what a record to be read begins with.
 func (f *fields) open() {
-	if len(f.raw) == 0 || len(f.raw) > maxRecord || f.raw[0] != recordFormat {
+	if len(f.raw) == 0 || len(f.raw) > maxRecord || f.raw[0] == 0 || f.raw[0] > recordFormat {
 		f.bad = true
 		return
 	}
-	f.raw = f.raw[1:]
+	f.format, f.raw = f.raw[0], f.raw[1:]
 }
 
 // end reports whether the record was whole and nothing is left of it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -190,7 +191,7 @@ func (r *Registry) ReassignDevice(ctx context.Context, p trust.Principal, id tru
 			return err
 		}
 		t.Put(tableMeta, reassignedKey(id), []byte(seqKey(uint64(t.Revision()))))
-		d.Owner, d.Updated = mail, t.now.UTC()
+		d.Owner, d.Enrolled, d.Updated = mail, time.Time{}, t.now.UTC()
 		if d.State == trust.Active {
 			d.State = trust.Pending
 		}

@@ -233,6 +233,9 @@ func (t *txn) issue(x Transaction, c trust.Certificate, d trust.Device, action s
 		return err
 	}
 	if d.State != trust.Active {
+		if d.Enrolled.IsZero() {
+			d.Enrolled = t.now.UTC()
+		}
 		d.State, d.Updated = trust.Active, t.now.UTC()
 		if err := put(t, tableDevices, string(d.ID), d); err != nil {
 			return err

@@ -116,6 +116,7 @@ func (t *txn) updateReported(d, said trust.Device) (trust.Device, error) {
 			return d, err
 		}
 		t.Put(tableMeta, reassignedKey(d.ID), []byte(seqKey(uint64(t.Revision()))))
+		d.Enrolled = time.Time{}
 		if d.State == trust.Active {
 			d.State = trust.Pending
 		}

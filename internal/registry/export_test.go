@@ -23,7 +23,7 @@ func Differences(a, b *Index) (out []string) {
 		a, b any
 	}{{"revision", a.rev, b.rev}, {"certificates", a.facts(), b.facts()}, {"devices", a.devices, b.devices}, {"owners", a.owners, b.owners}, {"CAs", a.cas, b.cas},
 		{"profiles", a.profiles, b.profiles}, {"profile ids", a.profIDs, b.profIDs}, {"clients", sets(a.byClient), sets(b.byClient)},
-		{"devices' profiles", sets(a.byDevice), sets(b.byDevice)}, {"EAS DeviceIds", sets(a.byEAS), sets(b.byEAS)}, {"tickets", a.tickets, b.tickets},
+		{"devices' profiles", sets(a.byDevice), sets(b.byDevice)}, {"EAS DeviceIds", sets(a.byEAS), sets(b.byEAS)}, {"owners' devices", sets(a.byOwner), sets(b.byOwner)}, {"tickets", a.tickets, b.tickets},
 		{"grants", a.grants, b.grants}} {
 		if !reflect.DeepEqual(p.a, p.b) {
 			out = append(out, p.name)

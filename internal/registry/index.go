@@ -34,6 +34,7 @@ type Index struct {
 	byDevice   map[trust.DeviceID]set[string] // device -> profile ids
 	byUser     map[string]set[string]         // user -> ids of the profiles that are a device's
 	byEAS      map[string]set[trust.DeviceID] // EAS DeviceId as the MDM reports it -> devices
+	byOwner    map[string]set[trust.DeviceID] // owner's mail address -> devices
 	tickets    map[string]Ticket              // by hash
 	grants     map[string]Grant               // by keyed hash of the token
 	exceptions exceptions

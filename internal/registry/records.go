@@ -2,7 +2,7 @@ package registry
 
 import "postern/internal/trust"
 
-// What is stored of each kind of record, in order. A change of these lists is a change of the format of the store.
+// What is stored of each kind of record, in order. A change of these lists is a change of the format of the store: what is new is read from its format on.
 
 // certificate is all but the bytes of the certificate, which have a table of their own.
 func (f *fields) certificate(c *trust.Certificate) {
@@ -64,6 +64,10 @@ func (f *fields) device(d *trust.Device) {
 	f.labels(&d.Labels)
 	f.time(&d.Created)
 	f.time(&d.Updated)
+	if f.format > 1 {
+		f.time(&d.ComplianceSince)
+		f.time(&d.Enrolled)
+	}
 }
 
 func (f *fields) owner(o *trust.Owner) {

@@ -12,6 +12,7 @@ import (
 // is removed. Of Owner, the further names are united with those known; the owner's mail address changes only by ReassignDevice.
 type DeviceUpdate struct {
 	EASDeviceID, Model, OS, OSVersion *string
+	Compliant                         *trust.Compliance
 	Labels                            map[string]string
 	Owner                             trust.Owner // Mail is ignored
 }
@@ -30,6 +31,12 @@ func (r *Registry) UpdateDevice(ctx context.Context, p trust.Principal, id trust
 			if f.from != nil {
 				*f.to = *f.from
 			}
+		}
+		if c := u.Compliant; c != nil {
+			if *c != trust.Compliant && *c != trust.NonCompliant && *c != trust.ComplianceUnsure {
+				return fmt.Errorf("compliant %q %w: use yes, no or unknown", *c, trust.ErrInvalid)
+			}
+			d.SetCompliant(*c, t.now)
 		}
 		labels := map[string]string{}
 		maps.Copy(labels, d.Labels)

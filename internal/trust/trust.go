@@ -65,24 +65,44 @@ const (
 
 // Device is one phone, tablet or computer as the registry knows it. Everything in it was said by an MDM or an administrator, nothing by the phone.
 type Device struct {
-	ID           DeviceID          `json:"id"`
-	Issuer       string            `json:"issuer"`
-	Owner        string            `json:"owner"`         // the owner's mail address, lower case
-	SerialNumber string            `json:"serial_number"` // of the hardware
-	UDID         string            `json:"udid,omitempty"`
-	EASDeviceID  string            `json:"eas_device_id,omitempty"` // canonical form, as the MDM reports it; empty where it reports none
-	Model        string            `json:"model,omitempty"`         // the maker's hardware identifier, for example iPhone15,4
-	OS           string            `json:"os,omitempty"`
-	OSVersion    string            `json:"os_version,omitempty"`
-	State        State             `json:"state"`
-	Managed      bool              `json:"managed"`
-	Compliant    Compliance        `json:"compliant"`
-	Source       string            `json:"source"`               // who reports it: "admin", or the name of an MDM
-	SourceSync   time.Time         `json:"source_sync,omitzero"` // the last successful sync of that source; zero for "admin", which does not sync
-	Labels       map[string]string `json:"labels,omitempty"`
-	Suspended    *Suspension       `json:"suspended,omitempty"` // nil: it is not
-	Created      time.Time         `json:"created"`
-	Updated      time.Time         `json:"updated"`
+	ID              DeviceID          `json:"id"`
+	Issuer          string            `json:"issuer"`
+	Owner           string            `json:"owner"`         // the owner's mail address, lower case
+	SerialNumber    string            `json:"serial_number"` // of the hardware
+	UDID            string            `json:"udid,omitempty"`
+	EASDeviceID     string            `json:"eas_device_id,omitempty"` // canonical form, as the MDM reports it; empty where it reports none
+	Model           string            `json:"model,omitempty"`         // the maker's hardware identifier, for example iPhone15,4
+	OS              string            `json:"os,omitempty"`
+	OSVersion       string            `json:"os_version,omitempty"`
+	State           State             `json:"state"`
+	Managed         bool              `json:"managed"`
+	Compliant       Compliance        `json:"compliant"`
+	ComplianceSince time.Time         `json:"compliance_since,omitzero"` // since when Compliant is what it is; zero: unknown
+	Source          string            `json:"source"`                    // who reports it: "admin", or the name of an MDM
+	SourceSync      time.Time         `json:"source_sync,omitzero"`      // the last successful sync of that source; zero for "admin", which does not sync
+	Labels          map[string]string `json:"labels,omitempty"`
+	Suspended       *Suspension       `json:"suspended,omitempty"` // nil: it is not
+	Created         time.Time         `json:"created"`
+	Enrolled        time.Time         `json:"enrolled,omitzero"` // the first certificate of its present owner; zero: none, or before this was recorded
+	Updated         time.Time         `json:"updated"`
+}
+
+// SetCompliant takes over what an MDM says of the device's compliance at a moment, and keeps since when it says so. Nothing said is ComplianceUnsure.
+func (d *Device) SetCompliant(c Compliance, at time.Time) {
+	if c == "" {
+		c = ComplianceUnsure
+	}
+	if d.Compliant != c {
+		d.Compliant, d.ComplianceSince = c, at.UTC()
+	}
+}
+
+// EnrolledAt returns when the device enrolled, or its age where that was not recorded; ok is false for one that has not.
+func (d *Device) EnrolledAt() (at time.Time, ok bool) {
+	if !d.Enrolled.IsZero() {
+		return d.Enrolled, true
+	}
+	return d.Created, d.State != Pending
 }
 
 // Owner is the person a device belongs to, under all the names that a mail client may use. All names are lower case.
