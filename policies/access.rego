@@ -16,7 +16,7 @@ decision := {"action": "allow", "rule": "managed_profile", "reasons": set(), "va
 	count(denials) > 0
 } else := {"action": "quarantine", "reasons": quarantines, "valid_until": valid_until} if {
 	count(quarantines) > 0
-} else := {"action": "allow", "rule": "exception", "reasons": (notes | exception_notes), "valid_until": valid_until} if {
+} else := {"action": "allow", "rule": exempted_by, "reasons": (notes | waiver_notes), "valid_until": valid_until} if {
 	exempt
 }
 
@@ -27,7 +27,7 @@ proved := "discovery" if discovery
 proved := "sign_in" if sign_in
 
 # Almost every request: all conditions of a managed profile, each in its plainest form, in one rule because that is several times faster. It proves
-# nothing that managed_profile does not; a test compares them. Lists instead of sets, and the configuration by its
+# nothing that managed_profile does not; a test compares them. The names at its end are of the library, and cost nothing while its policies are off. Lists instead of sets, and the configuration by its
 # whole name, for which the engine puts its value when it loads: both are cheaper.
 plain if {
 	input.certificate.status == "good"
@@ -56,6 +56,13 @@ plain if {
 	input.device.silent_for <= data.postern.config.access.max_silence
 	not input.claimed.family in data.postern.config.access.denied_clients
 	not input.request.command in data.postern.config.access.denied_commands
+	client_listed
+	platform_accepted
+	eas_version_accepted
+	compliance_plain
+	os_accepted
+	place_in_line
+	hint_ignored
 }
 
 # What is proved.
@@ -72,6 +79,13 @@ managed_profile if {
 	sole_profile
 	client_accepted
 	command_accepted
+	client_listed
+	platform_accepted
+	eas_version_accepted
+	compliance_accepted
+	os_accepted
+	place_in_line
+	hint_accepted
 }
 
 # A phone that is being set up may be told how to sign in, and nothing else: not when its certificate is revoked, it is blocked, retired or suspended, or
@@ -175,63 +189,6 @@ device_id_matches if input.profile.linked
 # These have no DeviceId.
 device_id_matches if input.request.protocol in {"autodiscover", "ews"}
 
-sole_profile if {
-	not without_certificate
-	first_device_id
-}
-
-# Duplicate (a): the DeviceId of a managed profile without its certificate, or without its token where that is accepted.
-without_certificate if {
-	input.duplicate.device_id_managed
-	input.certificate.status == "none"
-	not token_accepted
-}
-
-without_certificate if {
-	input.duplicate.device_id_managed
-	input.duplicate.managed_device != input.certificate.device
-	not token_accepted
-}
-
-without_certificate if {
-	input.duplicate.device_id_managed
-	input.duplicate.managed_device != input.device.id
-	token_accepted
-}
-
-# Duplicate (b): one certificate under a second DeviceId of the same client family. The one that the MDM reports wins; otherwise the newcomer waits
-# until the first has been silent for the window.
-first_device_id if input.duplicate.other_device_id in {"", input.claimed.device_id}
-
-first_device_id if {
-	input.claimed.device_id != ""
-	input.claimed.device_id == input.device.eas_device_id
-}
-
-first_device_id if input.profile.linked
-
-first_device_id if input.now > duplicate_end
-
-first_device_id if {
-	input.profile.known
-	input.duplicate.other_is_older == false
-}
-
-duplicate_end := input.duplicate.other_last_seen + config.duplicate_window
-
-client_accepted if {
-	input.claimed.family != "other"
-	not input.claimed.family in config.denied_clients
-}
-
-client_accepted if {
-	input.claimed.family == "other"
-	config.unknown_client == "allow"
-	not "other" in config.denied_clients
-}
-
-command_accepted if not input.request.command in config.denied_commands
-
 # What speaks against it: codes. Sentences and remedies are made from them outside.
 
 denied contains "certificate_revoked" if input.certificate.status == "revoked"
@@ -328,17 +285,6 @@ command_denied contains "wrong_tenant" if not tid_matches
 
 command_denied contains "device_id_mismatch" if not device_id_matches
 
-command_denied contains "duplicate_profile_without_certificate" if without_certificate
-
-command_denied contains "client_not_allowed" if input.claimed.family in config.denied_clients
-
-command_denied contains "unknown_client" if {
-	input.claimed.family == "other"
-	not config.unknown_client in {"allow", "quarantine"}
-}
-
-command_denied contains "command_not_allowed" if not command_accepted
-
 quarantined contains code if {
 	input.request.class == "command"
 	some code in command_quarantined
@@ -350,20 +296,6 @@ quarantined contains "device_quarantined" if {
 }
 
 command_quarantined contains "device_quarantined" if input.device.state == "quarantined"
-
-command_quarantined contains "duplicate_profile_second_device_id" if not first_device_id
-
-command_quarantined contains "unknown_client" if {
-	input.claimed.family == "other"
-	config.unknown_client == "quarantine"
-}
-
-# What an allowed request should be remembered for.
-
-notes contains "unknown_client" if {
-	input.request.class == "command"
-	input.claimed.family == "other"
-}
 
 # Until when the decision holds: the earliest end among the facts that it may have used; 0 for as long as they do. Every moment at which a rule of this
 # package could turn by the clock alone is an end until it has passed, because decisions are remembered that long, and teams read these rules too.
@@ -380,11 +312,6 @@ ends contains input.certificate.not_after if {
 ends contains grace_end if {
 	input.certificate.status == "superseded"
 	input.now < grace_end
-}
-
-ends contains duplicate_end + 1 if {
-	input.duplicate.other_device_id != ""
-	input.now <= duplicate_end
 }
 
 ends contains input.assurance_until if {

@@ -10,9 +10,16 @@ objection if {
 	not well_formed(exception)
 }
 
-denials contains reason if {
-	some reason in denied
-	not reason in lifted
+denials contains told(code) if {
+	some code in denied
+	not code in lifted
+	stage_of(code, "deny") == "deny"
+}
+
+denials contains told(code) if {
+	some code in quarantined
+	not code in lifted
+	stage_of(code, "quarantine") == "deny"
 }
 
 denials contains reason if {
@@ -20,6 +27,15 @@ denials contains reason if {
 	some said in data.postern.access.team[name].deny
 	reason := named(name, said)
 	not reason.code in lifted
+	stage_of(object.get(reason, "code", ""), "deny") == "deny"
+}
+
+denials contains reason if {
+	some name
+	some said in data.postern.access.team[name].quarantine
+	reason := named(name, said)
+	not reason.code in lifted
+	stage_of(object.get(reason, "code", ""), "quarantine") == "deny"
 }
 
 # A code that is no string makes the decision a fault: an exception that cannot be read is an error, not a detail.
@@ -28,9 +44,16 @@ denials contains {"code": exception, "rule": rule} if {
 	exception := malformed_exception[rule][_]
 }
 
-quarantines contains reason if {
-	some reason in quarantined
-	not reason in lifted
+quarantines contains told(code) if {
+	some code in quarantined
+	not code in lifted
+	stage_of(code, "quarantine") == "quarantine"
+}
+
+quarantines contains told(code) if {
+	some code in denied
+	not code in lifted
+	stage_of(code, "deny") == "quarantine"
 }
 
 quarantines contains reason if {
@@ -38,7 +61,21 @@ quarantines contains reason if {
 	some said in data.postern.access.team[name].quarantine
 	reason := named(name, said)
 	not reason.code in lifted
+	stage_of(object.get(reason, "code", ""), "quarantine") == "quarantine"
 }
+
+quarantines contains reason if {
+	some name
+	some said in data.postern.access.team[name].deny
+	reason := named(name, said)
+	not reason.code in lifted
+	stage_of(object.get(reason, "code", ""), "deny") == "quarantine"
+}
+
+# A code with the facts that its sentence needs.
+told(code) := {"code": code, "facts": facts_about[code]}
+
+told(code) := code if not facts_about[code]
 
 named(name, said) := object.union(said, {"rule": concat(".", ["postern.access.team", name])}) if is_object(said)
 
@@ -110,16 +147,16 @@ spoken contains code if some code in denied
 
 spoken contains code if some code in quarantined
 
-spoken contains code if {
+spoken contains reason.code if some reason in team_said
+
+team_said contains named(name, said) if {
 	some name
 	some said in data.postern.access.team[name].deny
-	code := named(name, said).code
 }
 
-spoken contains code if {
+team_said contains named(name, said) if {
 	some name
 	some said in data.postern.access.team[name].quarantine
-	code := named(name, said).code
 }
 
 malformed_exception[rule] contains exception if {
@@ -141,36 +178,34 @@ well_formed(exception) if {
 	}
 }
 
-# The request is proved and what the team packages said was lifted.
+# The request is proved and what else was said of it keeps nobody out.
 exempt if {
 	proved
-	count(applied) > 0
+	count(waived) > 0
 }
 
-# Every condition of a managed profile is proved, or the very reason for which it is not was lifted.
+# Every condition of a managed profile is proved, or the very reason for which it is not was waived.
 exempt if {
 	not proved
-	count(applied) > 0
+	count(waived) > 0
 	every condition in unproved {
 		some code, condition_of_code in conditions
 		condition_of_code == condition
-		code in lifted
-		code in spoken
+		code in waived
 	}
 }
 
 exempt if {
 	not proved
 	input.request.class == "token"
-	count(applied) > 0
+	count(waived) > 0
 	sign_in_assured
 	in_service
 	signed_in_owner
 	every condition in sign_in_unproved {
 		some code, condition_of_code in conditions
 		condition_of_code == condition
-		code in lifted
-		code in spoken
+		code in waived
 	}
 }
 
@@ -182,12 +217,20 @@ conditions := {
 	"certificate_superseded": "certificate",
 	"client_not_allowed": "client",
 	"command_not_allowed": "command",
+	"compliance_unknown": "compliance",
 	"device_id_mismatch": "device_id",
+	"device_not_compliant": "compliance",
 	"device_quarantined": "device",
 	"device_silent": "report",
 	"duplicate_profile_second_device_id": "sole",
 	"duplicate_profile_without_certificate": "sole",
+	"eas_version_too_old": "version",
 	"no_certificate": "certificate",
+	"os_too_old": "os",
+	"os_version_unknown": "os",
+	"platform_not_allowed": "platform",
+	"same_user_and_model": "hint",
+	"too_many_devices": "number",
 	"unknown_client": "client",
 	"unmanaged_device": "device",
 }
@@ -211,6 +254,20 @@ unproved contains "device_id" if not device_id_matches
 unproved contains "sole" if not sole_profile
 
 unproved contains "client" if not client_accepted
+
+unproved contains "client" if not client_listed
+
+unproved contains "platform" if not platform_accepted
+
+unproved contains "version" if not eas_version_accepted
+
+unproved contains "compliance" if not compliance_accepted
+
+unproved contains "os" if not os_accepted
+
+unproved contains "number" if not place_in_line
+
+unproved contains "hint" if not hint_accepted
 
 unproved contains "command" if not command_accepted
 

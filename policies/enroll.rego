@@ -24,6 +24,7 @@ enrolment if {
 	input.kind == "enrol"
 	input.evidence in {"challenge", "validated", "ndes"}
 	entitled
+	place_free
 }
 
 renewal if {
@@ -84,6 +85,20 @@ in_window if config.renewal_window == 0
 
 in_window if input.now >= input.renews.not_after - config.renewal_window
 
+# A first enrolment of a device needs a place among those that its owner may have.
+place_free if config.max_devices == 0
+
+place_free if input.kind == "renew"
+
+place_free if input.device.place > 0
+
+place_free if input.owner.devices < config.max_devices
+
+place_free if {
+	config.excess_devices == "pend"
+	input.approved
+}
+
 # What speaks against it: codes. Sentences and remedies are made from them outside.
 
 denied contains "device_unknown" if not input.device.known
@@ -130,6 +145,16 @@ denied contains "renewal_certificate_not_good" if {
 denied contains "renewal_too_early" if {
 	input.kind == "renew"
 	not in_window
+}
+
+denied contains "too_many_devices" if {
+	not place_free
+	config.excess_devices == "deny"
+}
+
+pends contains "too_many_devices" if {
+	not place_free
+	config.excess_devices == "pend"
 }
 
 # A first enrolment waits for an administrator, if so configured.
@@ -204,6 +229,7 @@ named(name, said) := {"code": said, "rule": concat(".", ["postern.enroll.team", 
 conditions := {
 	"not_managed": "device",
 	"renewal_too_early": "window",
+	"too_many_devices": "place",
 }
 
 lifted contains code if {
@@ -293,6 +319,8 @@ unproved contains "renews" if {
 	input.kind == "renew"
 	not renews_good
 }
+
+unproved contains "place" if not place_free
 
 unproved contains "window" if {
 	input.kind == "renew"

@@ -236,3 +236,40 @@ test_granted_exception_ends if {
 	late := json.patch(samples.excepted, [{"op": "replace", "path": "/now", "value": samples.excepted.exceptions[0].until}])
 	expect(decision, "deny", {"not_managed"}) with input as late
 }
+
+# How many devices an owner may enrol: settings, facts, the action and the reasons.
+places := {
+	"no limit": [{}, {"/owner/devices": 99}, "allow", set()],
+	"a place is free": [{"max_devices": 2}, {"/owner/devices": 1}, "allow", set()],
+	"no place": [{"max_devices": 2}, {"/owner/devices": 2}, "pend", {"too_many_devices"}],
+	"no place, deny": [{"max_devices": 2, "excess_devices": "deny"}, {"/owner/devices": 2}, "deny", {"too_many_devices"}],
+	"no place, approved": [{"max_devices": 2}, {"/owner/devices": 2, "/approved": true}, "allow", set()],
+	"approval gives no place": [
+		{"max_devices": 2, "excess_devices": "deny"},
+		{"/owner/devices": 2, "/approved": true},
+		"deny", {"too_many_devices"},
+	],
+	"it has a place": [{"max_devices": 2}, {"/owner/devices": 3, "/device/place": 3, "/device/state": "active"}, "allow", set()],
+}
+
+test_places[name] if {
+	some name, [settings, changes, action, codes] in places
+	d := decision with input as vary(samples.enrol, changes) with data.postern.config.enroll as object.union(data.postern.config.enroll, settings)
+	expect(d, action, codes)
+}
+
+test_renewal_needs_no_place if {
+	d := decision with input as vary(samples.renew, {"/owner/devices": 9})
+		with data.postern.config.enroll as object.union(data.postern.config.enroll, {"max_devices": 1, "excess_devices": "deny"})
+	expect(d, "allow", set())
+	weak := decision with input as vary(samples.renew, {"/owner/devices": 9, "/key/bits": 1024})
+		with data.postern.config.enroll as object.union(data.postern.config.enroll, {"max_devices": 1, "excess_devices": "deny"})
+	expect(weak, "deny", {"weak_key"})
+}
+
+test_exception_gives_a_place if {
+	d := decision with input as vary(samples.enrol, {"/owner/devices": 9})
+		with data.postern.config.enroll as object.union(data.postern.config.enroll, {"max_devices": 1, "excess_devices": "deny"})
+		with data.postern.enroll.team.vip.except as {exception(["too_many_devices"])}
+	expect(d, "allow", {"exception"})
+}

@@ -48,6 +48,7 @@ func (e *Edge) decide(ctx context.Context, engine *policy.Engine, in *policy.Acc
 	if e.isStale(now) {
 		return fault(faultStale, fmt.Sprintf("Nothing was heard from the registry for %d seconds.", in.Snapshot.Behind))
 	}
+	engine.Surround(in)
 	d, fresh, err := engine.Judge(ctx, in)
 	if err != nil {
 		e.cfg.Log.ErrorContext(ctx, "edge: the policy could not decide", "error", err)

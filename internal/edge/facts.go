@@ -11,6 +11,9 @@ import (
 	"postern/internal/trust"
 )
 
+// familyApple is the family of clients whose user agent tells the version of the system.
+const familyApple = "apple_mail"
+
 // protocolEAS is the protocol of requests and of mail profiles.
 const protocolEAS = "eas"
 
@@ -25,9 +28,12 @@ type situation struct {
 
 // situation computes the facts of a request. It reads the index only.
 func (e *Edge) situation(q *request, now time.Time) situation {
-	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}, Exceptions: []policy.ExceptionFacts{}}
+	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}, Device: policy.NoDevice(), Exceptions: []policy.ExceptionFacts{}}
 	in.Claimed = policy.ClaimedFacts{DeviceID: q.eas.DeviceID.String(), DeviceType: strings.ToLower(q.eas.DeviceType), UserAgent: q.userAgent,
 		Family: q.client.Family, Platform: q.client.Platform, Model: cmp.Or(q.client.Model, q.model), OS: q.os}
+	if q.client.Family == familyApple && q.client.Platform == "ios" {
+		in.Claimed.OSNumber = policy.HighestVersion(q.client.Version)
+	}
 	in.Certificate = e.certificate(q.conn, q.tenant, now)
 	tenant := e.tenant(q, in)
 	in.Request = policy.RequestFacts{Class: q.class, Protocol: q.protocol, Tenant: tenant, Host: q.host, Method: q.method,
@@ -117,6 +123,7 @@ func (e *Edge) ownerFacts(in *policy.AccessInput, d trust.Device) {
 	if granted := e.cfg.Index.ExceptionsFor(d); granted != nil {
 		in.Exceptions = policy.FactsOfExceptions(granted, time.Unix(in.Now, 0))
 	}
+	in.Owner.Devices, in.Device.Place = e.cfg.Index.Fleet(d.Owner, d.ID)
 }
 
 // isManaged reports whether a device is what a managed profile may be on.

@@ -38,8 +38,11 @@ func vary(f reflect.Value) []func() {
 		return []func(){func() { f.Set(reflect.ValueOf([]string{})) }, func() { f.Set(reflect.ValueOf([]string{"a", "b"})) }, func() { f.Set(reflect.ValueOf([]string{"ab"})) }}
 	case reflect.Map:
 		if f.Type().Elem().Kind() == reflect.Bool {
-			return []func(){func() { f.Set(reflect.ValueOf(map[string]bool{})) }, func() { f.Set(reflect.ValueOf(map[string]bool{"n": true})) },
-				func() { f.Set(reflect.ValueOf(map[string]bool{"n": false})) }}
+			ways := []func(){func() { f.Set(reflect.ValueOf(map[string]bool{"n": true})) }, func() { f.Set(reflect.ValueOf(map[string]bool{"n": false})) }}
+			if f.Len() > 0 { // empty and nil are the same
+				ways = append(ways, func() { f.Set(reflect.ValueOf(map[string]bool{})) })
+			}
+			return ways
 		}
 		return []func(){func() { f.Set(reflect.ValueOf(map[string]string{})) }, func() { f.Set(reflect.ValueOf(map[string]string{"n": "v"})) },
 			func() { f.Set(reflect.ValueOf(map[string]string{"nv": ""})) }}
@@ -166,6 +169,8 @@ func TestRememberedIsSound(t *testing.T) {
 		{"except.rego": "package postern.access.team.x\n\ndeny contains \"closed\" if input.request.version > 0\n\nexcept contains {\"id\": \"e\", \"granted_by\": \"g\", \"until\": 1780315260, \"reasons\": [\"closed\"]} if input.device.known\n\nquarantine contains \"meant\" if count(data.postern.access.exceptions) > 0\n"},
 		{"night.rego": "package postern.access.team.x\n\ndeny contains \"odd\" if input.now % 2 == 1\n"},
 		{"whole.rego": "package postern.access.team.x\n\ndeny contains \"odd\" if {\n\tfacts := input\n\tfacts.now % 2 == 1\n}\n"},
+		{"tuned.yaml": "postern: {config: {access: {noncompliant: deny, noncompliant_grace: 60, rollout: {device_silent: [{stage: observe, percent: 90}]}}}}\n",
+			"read.rego": "package postern.access.team.x\n\nquarantine contains \"late\" if not data.postern.access.compliance_accepted\n"},
 		{"stale.rego": "package postern.access.team.x\n\ndeny contains \"stale\" if input.snapshot.behind > 3\n"},
 	} {
 		o := Options{}
@@ -180,7 +185,8 @@ func TestRememberedIsSound(t *testing.T) {
 				func(in *AccessInput) { in.Certificate.NotAfter = sampleNow + 5 }, func(in *AccessInput) {
 					in.Duplicate.OtherDeviceID, in.Duplicate.OtherLastSeen = "other", sampleNow-1209600+5
 				},
-				func(in *AccessInput) { in.Device.State = "blocked"; in.Certificate.NotAfter = sampleNow + 5 }} {
+				func(in *AccessInput) { in.Device.State = "blocked"; in.Certificate.NotAfter = sampleNow + 5 },
+				func(in *AccessInput) { in.Device.Compliant, in.Device.ComplianceSince = "no", sampleNow-55 }} {
 				in := s.in
 				change(&in)
 				for _, step := range []int64{0, 1, 3, 1, 1, 1, 50, 2, 1, 100_000_000} {

@@ -122,46 +122,6 @@ func (p *program) query(ctx context.Context, entry, query string) (*rego.Prepare
 	return &prepared, c, nil, nil
 }
 
-// settled returns the modules with every setting of data.postern.config that is read by its whole name replaced by its value: the data of an engine never
-// changes, and looking it up is a tenth of a decision.
-func (p *program) settled(modules map[string]*ast.Module) map[string]*ast.Module {
-	if p.replaced {
-		return modules // may say with data.postern.config
-	}
-	out := map[string]*ast.Module{}
-	for name, m := range modules {
-		m = m.Copy()
-		for _, r := range m.Rules {
-			// What is replaced is a term: a reference within a longer one is none, so its own keys stay as they are.
-			_, err := ast.TransformRefs(r.Body, func(ref ast.Ref) (ast.Value, error) {
-				if v := p.setting(ref); v != nil {
-					return v, nil
-				}
-				return ref, nil
-			})
-			if err != nil {
-				return modules // not reached: the function returns none
-			}
-		}
-		out[name] = m
-	}
-	return out
-}
-
-// setting returns the value of a reference to a setting, or nil.
-func (p *program) setting(ref ast.Ref) ast.Value {
-	path := groundPath(ref)
-	if len(path) != 5 || len(path) != len(ref) || path[0] != "data" || path[1] != "postern" || path[2] != "config" {
-		return nil
-	}
-	if o, ok := configOf(p.data, path[3]).Value.(ast.Object); ok {
-		if t := o.Get(ref[4]); t != nil {
-			return t.Value
-		}
-	}
-	return nil
-}
-
 // unavailable are builtins that OPA does not mark as nondeterministic and that read the clock, use random numbers or reach out in some cases.
 var unavailable = []string{"crypto.x509.parse_and_verify_certificates", "io.jwt.", "net.lookup_ip_addr", "providers.", "json.match_schema"}
 

@@ -38,6 +38,9 @@ type RequestFacts struct {
 	Command  string `json:"command"` // EAS command, lower case; options for OPTIONS; at the token endpoint the grant type
 	Version  int    `json:"version"` // EAS protocol version times ten: 161; 0 where none was given
 	SourceIP string `json:"source_ip"`
+
+	// Zones are the names of the networks and countries in the policy's data that SourceIP is in. The engine fills them in.
+	Zones map[string]bool `json:"zones"`
 }
 
 // ClaimedFacts are what the phone says of itself. Anybody can say anything here.
@@ -45,10 +48,11 @@ type ClaimedFacts struct {
 	DeviceID   string `json:"device_id"` // EAS DeviceId, canonical form
 	DeviceType string `json:"device_type"`
 	UserAgent  string `json:"user_agent"`
-	Family     string `json:"family"`   // of the client application: apple_mail, gmail, outlook, ..., other
-	Platform   string `json:"platform"` // ios, android, windows, unknown
-	Model      string `json:"model"`    // of the user agent, or of the DeviceInformation that the mail profile has once sent
-	OS         string `json:"os"`       // of the DeviceInformation in this Provision or Settings; empty with every other command
+	Family     string `json:"family"`    // of the client application: apple_mail, gmail, outlook, ..., other
+	Platform   string `json:"platform"`  // ios, android, windows, unknown
+	Model      string `json:"model"`     // of the user agent, or of the DeviceInformation that the mail profile has once sent
+	OS         string `json:"os"`        // of the DeviceInformation in this Provision or Settings; empty with every other command
+	OSNumber   int64  `json:"os_number"` // what the user agent of Apple's clients tells of the system's version, as in device.os_number, with 999 for parts that it leaves open; 0: nothing
 }
 
 // CredentialFacts are what the Authorization header says. The edge does not verify tokens and passwords: Exchange does.
@@ -80,22 +84,26 @@ type CertFacts struct {
 
 // DeviceFacts are what the registry knows of the certificate's device; without a certificate, of the device an administrator linked or the MDM reports for this DeviceId.
 type DeviceFacts struct {
-	Known         bool              `json:"known"`
-	ID            string            `json:"id"`
-	State         string            `json:"state"`
-	Managed       bool              `json:"managed"`
-	Compliant     string            `json:"compliant"` // yes, no, unknown
-	EASDeviceID   string            `json:"eas_device_id"`
-	SerialNumber  string            `json:"serial_number"`
-	Model         string            `json:"model"`
-	OS            string            `json:"os"`
-	OSVersion     string            `json:"os_version"`
-	Source        string            `json:"source"`
-	SilentFor     int64             `json:"silent_for"` // seconds between the device's last report and its source's last successful sync; 0 for a device kept by an administrator
-	Labels        map[string]string `json:"labels"`
-	Suspended     bool              `json:"suspended"`
-	SuspendedAt   int64             `json:"suspended_at"`   // 0: it is not
-	SuspendReason string            `json:"suspend_reason"` // lost, unassigned, absent, investigation, other; empty: it is not
+	Known           bool              `json:"known"`
+	ID              string            `json:"id"`
+	State           string            `json:"state"`
+	Managed         bool              `json:"managed"`
+	Compliant       string            `json:"compliant"`        // yes, no, unknown
+	ComplianceSince int64             `json:"compliance_since"` // since when Compliant is what it is; 0: unknown
+	EASDeviceID     string            `json:"eas_device_id"`
+	SerialNumber    string            `json:"serial_number"`
+	Model           string            `json:"model"`
+	OS              string            `json:"os"`
+	OSVersion       string            `json:"os_version"`
+	OSNumber        int64             `json:"os_number"` // OSVersion as a number: 17.5.1 is 17005001; 0: it cannot be read
+	Source          string            `json:"source"`
+	SilentFor       int64             `json:"silent_for"` // seconds between the device's last report and its source's last successful sync; 0 for a device kept by an administrator
+	Labels          map[string]string `json:"labels"`
+	Bucket          int               `json:"bucket"` // 0 to 99 by the device's id, for a rollout to so many per cent; 99 for a device that is not known
+	Place           int               `json:"place"`  // among the owner's devices in the order in which they enrolled, from 1; 0: it has not enrolled, or is blocked, retired or not managed
+	Suspended       bool              `json:"suspended"`
+	SuspendedAt     int64             `json:"suspended_at"`   // 0: it is not
+	SuspendReason   string            `json:"suspend_reason"` // lost, unassigned, absent, investigation, other; empty: it is not
 }
 
 // OwnerFacts are the owner of DeviceFacts, under all names.
@@ -106,6 +114,8 @@ type OwnerFacts struct {
 	OID           string          `json:"oid"`
 	TID           string          `json:"tid"`
 	Delegations   map[string]bool `json:"delegations"`
+	Devices       int             `json:"devices"`   // of the owner that have enrolled and are managed, and neither blocked nor retired
+	Groups        map[string]bool `json:"groups"`    // the groups in the policy's data that one of Names is in; the engine fills them in
 	Suspended     bool            `json:"suspended"` // with every device
 	SuspendedAt   int64           `json:"suspended_at"`
 	SuspendReason string          `json:"suspend_reason"`

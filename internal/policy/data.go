@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 	"github.com/open-policy-agent/opa/v1/util"
 )
@@ -20,13 +21,10 @@ import (
 // maxNesting bounds how deep YAML may nest in flow style, because its parser recurses.
 const maxNesting = 64
 
-// configChoices are the values that a setting of text may have.
-var configChoices = map[string][]string{"access.unknown_client": {"allow", "quarantine", "deny"}}
-
 // document merges the data files into one document. Each file is a mapping whose keys become data.KEY. The key "postern" belongs to the product: a
 // team's file may set keys of postern.config again that the built-in configuration has, with values of the same type, and nothing else.
 func (s sources) document() (map[string]any, []Problem) {
-	doc, origin := map[string]any{}, map[string]string{}
+	doc, origin, shapes := map[string]any{}, map[string]string{}, documentShapes()
 	var problems []Problem
 	var overrides []file
 	for _, f := range s.files {
@@ -46,6 +44,9 @@ func (s sources) document() (map[string]any, []Problem) {
 				problems = append(problems, f.problem(key, fmt.Sprintf("data.%s is already defined by %s", key, origin[key])))
 			default:
 				doc[key], origin[key] = m[key], f.name
+				if of, known := shapes[key]; known && !s.replaced {
+					problems = append(problems, f.problems(of.check([]any{key}, m[key]))...)
+				}
 			}
 		}
 	}
@@ -53,6 +54,10 @@ func (s sources) document() (map[string]any, []Problem) {
 	for _, f := range overrides {
 		m, _ := decodeData(f)
 		problems = append(problems, override(doc, m["postern"], f, set)...)
+	}
+	if !s.replaced {
+		problems = append(problems, s.agree(doc, origin, set)...)
+		numberVersions(doc)
 	}
 	return doc, problems
 }
@@ -67,6 +72,67 @@ func (f file) problem(key, message string) Problem {
 		}
 	}
 	return p
+}
+
+// problems places what was found at the node of the file that it is about.
+func (f file) problems(found []finding) (all []Problem) {
+	if len(found) == 0 {
+		return nil
+	}
+	tree, err := parser.ParseBytes(f.content, 0) // JSON is YAML
+	for _, x := range found {
+		p := Problem{File: f.name, Message: "data." + pathText(x.path) + ": " + x.message, Advice: x.advice}
+		if x.path[0] == "postern" {
+			p.Message = strings.TrimPrefix(p.Message, "data.")
+		}
+		if err == nil {
+			p.Line, p.Column = nodeAt(tree, x.path)
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// nodeAt returns the line and column of the node at a path, or of the nearest one above it that can be found.
+func nodeAt(tree *ast.File, path []any) (line, column int) {
+	for ; len(path) > 0; path = path[:len(path)-1] {
+		b := (&yaml.PathBuilder{}).Root()
+		for _, step := range path {
+			switch s := step.(type) {
+			case string:
+				b = b.Child(s)
+			case int:
+				b = b.Index(uint(s))
+			}
+		}
+		node, err := b.Build().FilterFile(tree)
+		if err != nil || node == nil || node.GetToken() == nil {
+			continue
+		}
+		t := node.GetToken()
+		if m, ok := node.(*ast.MappingNode); ok && len(m.Values) > 0 {
+			t = m.Values[0].Key.GetToken()
+		}
+		return t.Position.Line, t.Position.Column
+	}
+	return 0, 0
+}
+
+// pathText writes a path as a policy would refer to it.
+func pathText(path []any) string {
+	var b strings.Builder
+	for _, step := range path {
+		switch s := step.(type) {
+		case string:
+			if b.Len() > 0 {
+				b.WriteByte('.')
+			}
+			b.WriteString(s)
+		case int:
+			fmt.Fprintf(&b, "[%d]", s)
+		}
+	}
+	return b.String()
 }
 
 // override sets keys of the built-in configuration; set remembers which file set what.
@@ -91,66 +157,23 @@ func override(doc map[string]any, with any, f file, set map[string]string) []Pro
 		}
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
 			name := section + "." + key
-			if message := acceptable(name, known, key, keys[key]); message != "" {
-				p := f.problem(key, message)
-				if _, ok := known[key]; !ok {
-					p.Advice = didYouMean(key, slices.Sorted(maps.Keys(known)))
-				}
+			standard, exists := known[key]
+			if !exists {
+				p := f.problem(key, fmt.Sprintf("postern.config.%s is not known", name))
+				p.Advice = didYouMean(key, slices.Sorted(maps.Keys(known)))
 				problems = append(problems, p)
-			} else if other, twice := set[name]; twice {
+				continue
+			}
+			found := settingShape(name, standard).check([]any{"postern", "config", section, key}, keys[key])
+			problems = append(problems, f.problems(found)...)
+			if other, twice := set[name]; twice {
 				problems = append(problems, f.problem(key, fmt.Sprintf("postern.config.%s is already set by %s", name, other)))
-			} else {
+			} else if len(found) == 0 {
 				known[key], set[name] = keys[key], f.name
 			}
 		}
 	}
 	return problems
-}
-
-// acceptable says what is wrong with a value for one key of the configuration, or nothing.
-func acceptable(name string, known map[string]any, key string, value any) string {
-	old, ok := known[key]
-	if !ok {
-		return fmt.Sprintf("postern.config.%s is not known", name)
-	}
-	if reflect.TypeOf(old) != reflect.TypeOf(value) {
-		return fmt.Sprintf("postern.config.%s must be a %s", name, jsonType(old))
-	}
-	switch v := value.(type) {
-	case json.Number:
-		if n, err := v.Int64(); err != nil || n < 0 {
-			return fmt.Sprintf("postern.config.%s must be a whole number and not negative", name)
-		}
-	case string:
-		if choices := configChoices[name]; choices != nil && !slices.Contains(choices, v) {
-			return fmt.Sprintf("postern.config.%s must be one of %s", name, strings.Join(choices, ", "))
-		}
-	case []any:
-		want, word := reflect.TypeFor[string](), "texts"
-		if list := old.([]any); len(list) > 0 && reflect.TypeOf(list[0]) != want {
-			want, word = reflect.TypeFor[json.Number](), "numbers"
-		}
-		for _, e := range v {
-			if reflect.TypeOf(e) != want {
-				return fmt.Sprintf("postern.config.%s must be a list of %s", name, word)
-			}
-		}
-	}
-	return ""
-}
-
-func jsonType(v any) string {
-	switch v.(type) {
-	case json.Number:
-		return "number"
-	case string:
-		return "text"
-	case []any:
-		return "list"
-	case map[string]any:
-		return "mapping"
-	}
-	return "boolean"
 }
 
 // decodeData reads one data file as JSON or YAML into what encoding/json would make of it, numbers as json.Number.

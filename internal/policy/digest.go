@@ -78,11 +78,11 @@ func appendTable(b []byte, m map[string]string) []byte {
 
 func (r *RequestFacts) append(b []byte) []byte {
 	b = appendTexts(b, r.Class, r.Protocol, r.Tenant, r.Host, r.Method, r.Command, r.SourceIP)
-	return binary.AppendVarint(b, int64(r.Version))
+	return appendSet(binary.AppendVarint(b, int64(r.Version)), r.Zones)
 }
 
 func (c *ClaimedFacts) append(b []byte) []byte {
-	return appendTexts(b, c.DeviceID, c.DeviceType, c.UserAgent, c.Family, c.Platform, c.Model, c.OS)
+	return binary.AppendVarint(appendTexts(b, c.DeviceID, c.DeviceType, c.UserAgent, c.Family, c.Platform, c.Model, c.OS), c.OSNumber)
 }
 
 func (c *CredentialFacts) append(b []byte) []byte {
@@ -103,14 +103,16 @@ func (c *CertFacts) append(b []byte) []byte {
 func (d *DeviceFacts) append(b []byte) []byte {
 	b = appendBool(appendBool(appendBool(b, d.Known), d.Managed), d.Suspended)
 	b = appendTexts(b, d.ID, d.State, d.Compliant, d.EASDeviceID, d.SerialNumber, d.Model, d.OS, d.OSVersion, d.Source, d.SuspendReason)
-	b = binary.AppendVarint(binary.AppendVarint(b, d.SilentFor), d.SuspendedAt)
+	for _, n := range [...]int64{d.SilentFor, d.SuspendedAt, d.ComplianceSince, d.OSNumber, int64(d.Bucket), int64(d.Place)} {
+		b = binary.AppendVarint(b, n)
+	}
 	return appendTable(b, d.Labels)
 }
 
 func (o *OwnerFacts) append(b []byte) []byte {
 	b = appendTexts(appendBool(appendBool(b, o.Known), o.Suspended), o.Mail, o.OID, o.TID, o.SuspendReason)
-	b = binary.AppendVarint(b, o.SuspendedAt)
-	return appendSet(appendSet(b, o.Names), o.Delegations)
+	b = binary.AppendVarint(binary.AppendVarint(b, o.SuspendedAt), int64(o.Devices))
+	return appendSet(appendSet(appendSet(b, o.Names), o.Delegations), o.Groups)
 }
 
 func (p *ProfileFacts) append(b []byte) []byte {

@@ -24,6 +24,7 @@ type Engine struct {
 	texts    map[string]bool // every text in the rules of teams, and so every code that they may say
 	replaced bool
 	clock    clockReads
+	around   surroundings
 	cache    *cache     // of decisions about access
 	terms    termsCache // of their inputs
 	shadow   *Shadow    // is handed what was decided anew; nil for none
@@ -63,7 +64,7 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 // engine compiles the program for every entry point.
 func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
 	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
-		cache: newCache(), terms: newTermsCache(), texts: p.teamTexts()}
+		around: p.surroundings(), cache: newCache(), terms: newTermsCache(), texts: p.teamTexts()}
 	if e.timeout <= 0 {
 		e.timeout = DefaultTimeout
 	}
@@ -125,6 +126,7 @@ func (e *Engine) Judge(ctx context.Context, in *AccessInput) (d Decision, fresh 
 		}
 		return d, true, err
 	}
+	in = e.surrounded(in)
 	key, digest := certificateKey{in.Certificate.Issuer, in.Certificate.Serial}, in.digest(e.clock.snapshot)
 	if d, ok := e.cache.get(key, &digest, in.Now); ok {
 		return d, false, nil
@@ -145,7 +147,10 @@ func (e *Engine) Judge(ctx context.Context, in *AccessInput) (d Decision, fresh 
 
 // decideAccess asks the policy, whatever is remembered.
 func (e *Engine) decideAccess(ctx context.Context, in *AccessInput) (Decision, error) {
-	return e.decide(ctx, "access", func() *ast.Term { return in.valueWith(e.terms.of(in)) })
+	return e.decide(ctx, "access", func() *ast.Term {
+		in := e.surrounded(in)
+		return in.valueWith(e.terms.of(in))
+	})
 }
 
 // CacheStats returns how often a decision was remembered.

@@ -46,6 +46,13 @@ var conditionTexts = [][2]string{
 	{"sole_profile", "no other mail profile uses this certificate or DeviceId"},
 	{"client_accepted", "the mail client is one that is allowed"},
 	{"command_accepted", "the command is one that is allowed"},
+	{"client_listed", "the mail client is of a family that is listed, where any are"},
+	{"platform_accepted", "the platform of the device is one that is allowed"},
+	{"eas_version_accepted", "the client speaks a version of ActiveSync that is new enough"},
+	{"compliance_accepted", "the MDM reports the device as compliant, or the data does not ask for it, or its grace lasts"},
+	{"os_accepted", "the version of the device's system is known and new enough"},
+	{"place_in_line", "the owner has no more devices than may have mail"},
+	{"hint_accepted", "no managed mail profile of the same user and model is in use"},
 }
 
 const (

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"hash/fnv"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,7 +14,8 @@ import (
 func FactsOfDevice(d trust.Device) DeviceFacts {
 	f := DeviceFacts{
 		Known: true, ID: string(d.ID), State: string(d.State), Managed: d.Managed, Compliant: string(d.Compliant), EASDeviceID: d.EASDeviceID,
-		SerialNumber: d.SerialNumber, Model: d.Model, OS: d.OS, OSVersion: d.OSVersion, Source: d.Source, Labels: d.Labels,
+		ComplianceSince: Seconds(d.ComplianceSince), SerialNumber: d.SerialNumber, Model: d.Model, OS: d.OS, OSVersion: d.OSVersion, OSNumber: VersionNumber(d.OSVersion),
+		Source: d.Source, Labels: d.Labels, Bucket: bucket(d.ID),
 	}
 	if d.Compliant == "" {
 		f.Compliant = string(trust.ComplianceUnsure)
@@ -39,6 +42,49 @@ func FactsOfOwner(o trust.Owner) OwnerFacts {
 		f.Suspended, f.SuspendedAt, f.SuspendReason = true, Seconds(s.At), string(s.Reason)
 	}
 	return f
+}
+
+// NoDevice returns the facts of a device that is not known.
+func NoDevice() DeviceFacts {
+	return DeviceFacts{Compliant: string(trust.ComplianceUnsure), Bucket: buckets - 1}
+}
+
+// buckets is into how many parts of equal size devices are divided.
+const buckets = 100
+
+// bucket is always the same for a device, and says nothing about it.
+func bucket(id trust.DeviceID) int {
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	return int(h.Sum32() % buckets)
+}
+
+const maxPart = 999 // of a version
+
+// VersionNumber returns a version of up to three parts as one number: 17.5.1 is 17005001, and 26 is 26000000. A fourth part, and what stands behind a blank,
+// is left out. It is 0 for what cannot be read, and for a part above 999.
+func VersionNumber(version string) int64 { return versionNumber(version, 0) }
+
+// HighestVersion is VersionNumber with 999 for the parts that are not there: the highest version that the text may stand for.
+func HighestVersion(version string) int64 { return versionNumber(version, maxPart) }
+
+func versionNumber(version string, missing int64) (n int64) {
+	version, _, _ = strings.Cut(strings.TrimSpace(version), " ")
+	parts := strings.Split(version, ".")
+	if len(parts) > 4 {
+		return 0
+	}
+	for i := range 3 {
+		part := missing
+		if i < len(parts) {
+			if len(parts[i]) == 0 || len(parts[i]) > 3 || strings.Trim(parts[i], "0123456789") != "" {
+				return 0
+			}
+			part, _ = strconv.ParseInt(parts[i], 10, 64)
+		}
+		n = n*(maxPart+1) + part
+	}
+	return n
 }
 
 // Seconds returns Unix seconds, and 0 for the zero time.

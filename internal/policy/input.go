@@ -86,12 +86,12 @@ func (in *AccessInput) valueWith(s *standing) *ast.Term {
 
 func (r *RequestFacts) value() *ast.Term {
 	return object(text("class", r.Class), text("protocol", r.Protocol), text("tenant", r.Tenant), text("host", r.Host), text("method", r.Method),
-		text("command", r.Command), number("version", int64(r.Version)), text("source_ip", r.SourceIP))
+		text("command", r.Command), number("version", int64(r.Version)), text("source_ip", r.SourceIP), set("zones", r.Zones))
 }
 
 func (c *ClaimedFacts) value() *ast.Term {
 	return object(text("device_id", c.DeviceID), text("device_type", c.DeviceType), text("user_agent", c.UserAgent), text("family", c.Family),
-		text("platform", c.Platform), text("model", c.Model), text("os", c.OS))
+		text("platform", c.Platform), text("model", c.Model), text("os", c.OS), number("os_number", c.OSNumber))
 }
 
 func (c *CredentialFacts) value() *ast.Term {
@@ -107,14 +107,15 @@ func (c *CertFacts) value() *ast.Term {
 
 func (d *DeviceFacts) value() *ast.Term {
 	return object(boolean("known", d.Known), text("id", d.ID), text("state", d.State), boolean("managed", d.Managed), text("compliant", d.Compliant),
+		number("compliance_since", d.ComplianceSince),
 		text("eas_device_id", d.EASDeviceID), text("serial_number", d.SerialNumber), text("model", d.Model), text("os", d.OS),
-		text("os_version", d.OSVersion), text("source", d.Source), number("silent_for", d.SilentFor), table("labels", d.Labels),
+		text("os_version", d.OSVersion), number("os_number", d.OSNumber), number("bucket", int64(d.Bucket)), number("place", int64(d.Place)), text("source", d.Source), number("silent_for", d.SilentFor), table("labels", d.Labels),
 		boolean("suspended", d.Suspended), number("suspended_at", d.SuspendedAt), text("suspend_reason", d.SuspendReason))
 }
 
 func (o *OwnerFacts) value() *ast.Term {
 	return object(boolean("known", o.Known), text("mail", o.Mail), set("names", o.Names), text("oid", o.OID), text("tid", o.TID),
-		set("delegations", o.Delegations), boolean("suspended", o.Suspended), number("suspended_at", o.SuspendedAt), text("suspend_reason", o.SuspendReason))
+		set("delegations", o.Delegations), number("devices", int64(o.Devices)), set("groups", o.Groups), boolean("suspended", o.Suspended), number("suspended_at", o.SuspendedAt), text("suspend_reason", o.SuspendReason))
 }
 
 func (p *ProfileFacts) value() *ast.Term {

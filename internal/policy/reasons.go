@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -17,7 +18,8 @@ import (
 var codeForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
 // saying is how a reason is told. Text and remedy may hold {path} for a fact of the input, {config.key} for a setting, {exception.key} for what the
-// policy itself attached, each also as {path|time} (Unix seconds as a date) or {path|span} (seconds as days or hours).
+// policy itself attached, each also as {path|time} (Unix seconds as a date), {path|span} (seconds as days or hours), {path|version} (17005001 as 17.5.1) or
+// {path|eas} (161 as 16.1).
 type saying struct {
 	code, text, remedy string
 	facts              string // further facts worth recording, separated by blanks
@@ -121,14 +123,38 @@ var sayings = []saying{
 		text:   "The device {device.id} has not reported to {device.source} for {device.silent_for|span}; {config.max_silence|span} are allowed.",
 		remedy: "Let the device check in with its MDM; mail returns with the next sync of {device.source}.",
 		facts:  "owner.mail"},
+	{code: "device_not_compliant",
+		text:   "The device {device.id} has not been compliant since {device.compliance_since|time}, according to {device.source}; the grace is {config.noncompliant_grace|span}.",
+		remedy: "Open the MDM's app on the phone: it says what is missing. Mail returns with the report that the device is compliant.",
+		facts:  "owner.mail device.os_version"},
+	{code: "compliance_unknown",
+		text:   "{device.source} does not say whether the device {device.id} is compliant.",
+		remedy: "Give the device a compliance policy in the MDM, and let it check in; unknown_compliance in the policy's data says what becomes of such devices.",
+		facts:  "owner.mail"},
+	{code: "os_too_old",
+		text:   "The device {device.id} has version {os.version|version} of {device.os}; mail needs {os.minimum|version} or later.",
+		remedy: "Update the phone's system, then let it check in with its MDM; mail returns with its report.",
+		facts:  "device.os_version claimed.os_number owner.mail"},
+	{code: "os_version_unknown",
+		text:   "The version of the system of the device {device.id} is not known ({device.os} {device.os_version}).",
+		remedy: "Let the device check in with its MDM; for a device kept by hand, `postern device update --os --os-version`.",
+		facts:  "device.source claimed.platform owner.mail"},
 	{code: "device_id_mismatch",
 		text:   "The client claims the DeviceId {claimed.device_id}; the MDM reports {device.eas_device_id} for the device {device.id}.",
 		remedy: "Use the mail account of the managed profile on this device, or correct the DeviceId in the registry, or link the mail profile to the device.",
 		facts:  "claimed.family credential.user"},
 	{code: "client_not_allowed",
 		text:   "Mail clients of the family {claimed.family} are not allowed.",
-		remedy: "Use an allowed mail client, or change denied_clients in the policy's data.",
+		remedy: "Use an allowed mail client, or change denied_clients or allowed_clients in the policy's data.",
 		facts:  "claimed.user_agent claimed.device_type"},
+	{code: "platform_not_allowed",
+		text:   "Mail on the platform {claimed.platform} (system of the device: {device.os}) is not allowed.",
+		remedy: "Use a device of another platform, or change denied_platforms or allowed_platforms in the policy's data.",
+		facts:  "device.id claimed.user_agent"},
+	{code: "eas_version_too_old",
+		text:   "The client speaks version {request.version|eas} of Exchange ActiveSync; {config.min_eas_version|eas} or later is needed.",
+		remedy: "Update the mail client, or use another one.",
+		facts:  "claimed.family claimed.user_agent"},
 	{code: "command_not_allowed",
 		text:   "The command {request.command} is not allowed.",
 		remedy: "Change denied_commands in the policy's data if it should be.",
@@ -185,6 +211,14 @@ var sayings = []saying{
 		text:   "The certificate {certificate.serial} is in use under the DeviceId {duplicate.other_device_id} since {duplicate.other_first_seen|time}, last seen {duplicate.other_last_seen|time}; {claimed.device_id} is a second one of the client family {claimed.family}.",
 		remedy: "Remove the second account from the phone. After a wipe or restore, forget the old mail profile, or link the new one to the device; after {config.duplicate_window|span} of silence of the old one it is taken over.",
 		facts:  "device.id credential.user"},
+	{code: "too_many_devices",
+		text:   "The owner {owner.mail} has {owner.devices} devices in use, and {config.max_devices} may have mail; the device {device.id} is number {device.place} in the order in which they enrolled (0: not yet).",
+		remedy: "Retire a device that is no longer used (`postern device list --owner`, `postern device retire`): the next one takes its place at once.",
+		facts:  "device.serial_number device.model"},
+	{code: "same_user_and_model",
+		text:   "{credential.user} has a managed mail profile in use on a device of the same model ({claimed.model}), and this request came without its certificate: it may be a second account on that phone, made by hand.",
+		remedy: "Remove the hand-made mail account from the phone; the managed mail profile keeps working.",
+		facts:  "claimed.device_id claimed.user_agent"},
 	{code: "exception",
 		text:   "The exception {exception.id}, granted by {exception.granted_by} until {exception.until|time}, lifts {exception.reasons}.",
 		remedy: "Nothing is needed until the exception ends."},
@@ -211,7 +245,10 @@ func sortReasons(list []trust.Reason) {
 	})
 }
 
-var placeholder = regexp.MustCompile(`\{([a-z0-9_.]+)(\|time|\|span)?\}`)
+var placeholder = regexp.MustCompile(`\{([a-z0-9_.]+)(\|time|\|span|\|version|\|eas)?\}`)
+
+// stageFact is in the facts of a reason whose rollout says only to observe it.
+const stageFact = "rollout.stage"
 
 // explain fills in what the policy left open: the facts, and a sentence and a remedy where the code is a built-in one.
 func (e *Engine) explain(entry string, r *trust.Reason, input *ast.Term) {
@@ -237,6 +274,9 @@ func (e *Engine) explain(entry string, r *trust.Reason, input *ast.Term) {
 	}
 	if r.Remedy == "" {
 		r.Remedy = fill(s.remedy)
+	}
+	if r.Facts[stageFact] == "observe" {
+		r.Text = "Only observed: " + r.Text
 	}
 	for path := range strings.FieldsSeq(s.facts) {
 		facts[path] = e.fact(entry, path, input)
@@ -293,6 +333,10 @@ func show(value, form string) string {
 		return time.Unix(n, 0).UTC().Format("2006-01-02 15:04 MST")
 	case form == "|span" && err == nil:
 		return span(n)
+	case form == "|version" && err == nil:
+		return fmt.Sprintf("%d.%d.%d", n/1e6, n/1000%1000, n%1000)
+	case form == "|eas" && err == nil:
+		return fmt.Sprintf("%d.%d", n/10, n%10)
 	}
 	return value
 }

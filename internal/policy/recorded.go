@@ -183,7 +183,9 @@ func (in *AccessInput) read(r *recordReader) {
 	q, c, k := &in.Request, &in.Claimed, &in.Credential
 	r.strings(&q.Class, &q.Protocol, &q.Tenant, &q.Host, &q.Method, &q.Command, &q.SourceIP)
 	q.Version = int(r.varint())
+	q.Zones = r.set()
 	r.strings(&c.DeviceID, &c.DeviceType, &c.UserAgent, &c.Family, &c.Platform, &c.Model, &c.OS)
+	c.OSNumber = r.varint()
 	r.strings(&k.Kind, &k.Problem, &k.User, &k.OID, &k.TID, &k.AppID)
 	k.Names = r.set()
 	for range r.count() {
@@ -215,13 +217,14 @@ func (c *CertFacts) read(r *recordReader) {
 func (d *DeviceFacts) read(r *recordReader) {
 	r.bools(&d.Known, &d.Managed, &d.Suspended)
 	r.strings(&d.ID, &d.State, &d.Compliant, &d.EASDeviceID, &d.SerialNumber, &d.Model, &d.OS, &d.OSVersion, &d.Source, &d.SuspendReason)
-	d.SilentFor, d.SuspendedAt = r.varint(), r.varint()
+	d.SilentFor, d.SuspendedAt, d.ComplianceSince, d.OSNumber = r.varint(), r.varint(), r.varint(), r.varint()
+	d.Bucket, d.Place = int(r.varint()), int(r.varint())
 	d.Labels = r.table()
 }
 
 func (o *OwnerFacts) read(r *recordReader) {
 	r.bools(&o.Known, &o.Suspended)
 	r.strings(&o.Mail, &o.OID, &o.TID, &o.SuspendReason)
-	o.SuspendedAt = r.varint()
-	o.Names, o.Delegations = r.set(), r.set()
+	o.SuspendedAt, o.Devices = r.varint(), int(r.varint())
+	o.Names, o.Delegations, o.Groups = r.set(), r.set(), r.set()
 }

@@ -57,7 +57,17 @@ func deviceRemedies(in *AccessInput) []changeOf {
 		{Change{fmt.Sprintf("The owner %s is %s.", o.Mail, known(o.Suspended, "suspended", "not suspended")), "The owner is reinstated: `postern owner reinstate`."}, func(in *AccessInput) {
 			in.Owner.Suspended, in.Owner.SuspendReason, in.Owner.SuspendedAt = false, "", 0
 		}},
-		{Change{fmt.Sprintf("The device is %s as to compliance.", or(d.Compliant, "unknown")), "The MDM reports the device as compliant."}, func(in *AccessInput) { in.Device.Compliant = "yes" }},
+		{Change{fmt.Sprintf("The device is %s as to compliance.", or(d.Compliant, "unknown")), "The MDM reports the device as compliant."}, func(in *AccessInput) {
+			in.Device.Compliant, in.Device.ComplianceSince = "yes", in.Now
+		}},
+		{Change{fmt.Sprintf("The system of the device is %s %s.", or(d.OS, "unknown"), or(d.OSVersion, "of an unknown version")),
+			"The system is updated, and the device checks in with its MDM, which reports the new version."}, func(in *AccessInput) {
+			in.Device.OS, in.Device.OSVersion, in.Device.OSNumber = or(in.Device.OS, or(in.Claimed.Platform, "ios")), "999", VersionNumber("999")
+		}},
+		{Change{fmt.Sprintf("It is the owner's device number %d of %d in the order in which they enrolled.", d.Place, o.Devices),
+			"Devices that the owner no longer uses are retired: `postern device list --owner`, `postern device retire`."}, func(in *AccessInput) {
+			in.Device.Place, in.Owner.Devices = min(in.Device.Place, 1), min(in.Owner.Devices, 1)
+		}},
 		{Change{fmt.Sprintf("The MDM reports the DeviceId %s, and the phone says %s.", or(d.EASDeviceID, "none"), or(in.Claimed.DeviceID, "none")),
 			"The phone uses the mail profile that the MDM installed, or the MDM's DeviceId is corrected: `postern device update --eas-device-id`."}, func(in *AccessInput) {
 			in.Device.EASDeviceID = in.Claimed.DeviceID
@@ -87,6 +97,9 @@ func requestRemedies(in *AccessInput) []changeOf {
 		{Change{fmt.Sprintf("The mail client is of the family %s.", or(in.Claimed.Family, "unknown")), "A mail client that is allowed is used."}, func(in *AccessInput) {
 			in.Claimed.Family, in.Claimed.Platform = "apple_mail", "ios"
 		}},
+		{Change{fmt.Sprintf("The platform is %s.", or(in.Device.OS, or(in.Claimed.Platform, "unknown"))), "A device of a platform that is allowed is used."}, func(in *AccessInput) {
+			in.Device.OS, in.Claimed.Platform = other(in.Device.OS), other(in.Claimed.Platform)
+		}},
 		{Change{fmt.Sprintf("The command is %s.", or(in.Request.Command, "none")), "Another command: this one is not allowed."}, func(in *AccessInput) { in.Request.Command = "sync" }},
 		{Change{fmt.Sprintf("The protocol version is %d.", in.Request.Version), "A client that speaks EAS 16.1."}, func(in *AccessInput) { in.Request.Version = 161 }},
 	}
@@ -104,7 +117,16 @@ func spoilers(in *AccessInput) []changeOf {
 		}},
 		{Change{"The DeviceId is " + or(in.Claimed.DeviceID, "none") + ".", "Another DeviceId is used."}, func(in *AccessInput) { in.Claimed.DeviceID = "another" }},
 		{Change{"The client is of the family " + or(in.Claimed.Family, "unknown") + ".", "A client that nobody knows is used."}, func(in *AccessInput) { in.Claimed.Family = "other" }},
-		{Change{"The device is " + or(in.Device.Compliant, "unknown") + " as to compliance.", "The device is not compliant."}, func(in *AccessInput) { in.Device.Compliant = "no" }},
+		{Change{"The device is " + or(in.Device.Compliant, "unknown") + " as to compliance.", "The device is not compliant."}, func(in *AccessInput) {
+			in.Device.Compliant, in.Device.ComplianceSince = "no", in.Now-year
+		}},
+		{Change{"The system of the device is " + or(in.Device.OSVersion, "of an unknown version") + ".", "The version of the system is older."}, func(in *AccessInput) {
+			in.Device.OSVersion, in.Device.OSNumber = "1", VersionNumber("1")
+		}},
+		{Change{fmt.Sprintf("The client speaks version %d of ActiveSync.", in.Request.Version), "The client speaks an older version, 12.0."}, func(in *AccessInput) { in.Request.Version = 120 }},
+		{Change{fmt.Sprintf("It is the owner's device number %d.", in.Device.Place), "The owner enrolled nine others before it."}, func(in *AccessInput) {
+			in.Device.Place, in.Owner.Devices = 10, 10
+		}},
 	}
 }
 
@@ -134,6 +156,14 @@ func (p *program) teamRemedies(in *AccessInput, d Decision) (all []changeOf) {
 		}
 	}
 	return all
+}
+
+// other returns the most common platform that is not this one.
+func other(platform string) string {
+	if platform == "ios" {
+		return "android"
+	}
+	return "ios"
 }
 
 func or(s, otherwise string) string {

@@ -38,7 +38,7 @@ func managedSample() AccessInput {
 		Request: RequestFacts{Class: "command", Protocol: "eas", Tenant: "contoso", Host: "mail.contoso.com", Method: "POST", Command: "sync", Version: 161,
 			SourceIP: "203.0.113.7"},
 		Claimed: ClaimedFacts{DeviceID: "appl1a2b3c", DeviceType: "iPhone", UserAgent: "Apple-iPhone15C4/2203.70", Family: "apple_mail", Platform: "ios",
-			Model: "iPhone15C4"},
+			Model: "iPhone15C4", OSNumber: 26999999},
 		Credential: CredentialFacts{Kind: "bearer", User: "alice@contoso.com", Names: map[string]bool{"alice@contoso.com": true}, OID: "o-alice",
 			TID: "t-contoso", Audience: []string{"https://outlook.office365.com"}, AppID: "app-mail", Expires: sampleNow + 3600},
 		Certificate: CertFacts{Present: true, Status: "good", Issuer: "contoso", Serial: "0a1b", Device: "dev-alice", NotAfter: sampleNow + 200*86400,
@@ -52,12 +52,12 @@ func managedSample() AccessInput {
 
 func sampleDevice(state string) DeviceFacts {
 	return DeviceFacts{Known: true, ID: "dev-alice", State: state, Managed: true, Compliant: "yes", EASDeviceID: "appl1a2b3c", SerialNumber: "F2LX", Model: "iPhone15,4",
-		OS: "ios", OSVersion: "26.1", Source: "mdm", SilentFor: 3600, Labels: map[string]string{"group": "sales"}}
+		OS: "ios", OSVersion: "26.1", OSNumber: 26001000, ComplianceSince: sampleNow - 90*86400, Bucket: 42, Place: 1, Source: "mdm", SilentFor: 3600, Labels: map[string]string{"group": "sales"}}
 }
 
 func sampleOwner() OwnerFacts {
 	return OwnerFacts{Known: true, Mail: "alice@contoso.com", Names: map[string]bool{"alice@contoso.com": true, "alice.a@contoso.com": true, `contoso\alice`: true},
-		OID: "o-alice", TID: "t-contoso", Delegations: map[string]bool{"sales@contoso.com": true}}
+		OID: "o-alice", TID: "t-contoso", Delegations: map[string]bool{"sales@contoso.com": true}, Devices: 1}
 }
 
 // sampleWith makes a sample that differs from the managed iPhone.
@@ -74,7 +74,7 @@ func bare(in *AccessInput) { in.Certificate, in.Assurance = CertFacts{Status: "n
 func accessSamples() []accessSample {
 	stranger := func(in *AccessInput) {
 		bare(in)
-		in.Device, in.Owner, in.Profile = DeviceFacts{Labels: map[string]string{}, Compliant: "unknown"}, OwnerFacts{}, ProfileFacts{}
+		in.Device, in.Owner, in.Profile = NoDevice(), OwnerFacts{}, ProfileFacts{}
 	}
 	return append([]accessSample{
 		sampleWith("managed", func(*AccessInput) {}),
@@ -140,6 +140,7 @@ func enrollSamples() []enrollSample {
 		in := EnrollInput{Now: sampleNow, Kind: "enrol", Issuer: "contoso", Evidence: "challenge", Key: KeyFacts{Algorithm: "rsa", Bits: 2048},
 			Requested: RequestedFacts{Mails: []string{"alice@contoso.com"}}, Device: sampleDevice("pending"), Owner: sampleOwner(),
 			Domain: "contoso.com", Domains: []string{"contoso.com"}, SourceIP: "203.0.113.7", Exceptions: []ExceptionFacts{}}
+		in.Device.Place, in.Owner.Devices = 0, 0 // it is the owner's first
 		change(&in)
 		return in
 	}

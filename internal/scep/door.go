@@ -20,7 +20,7 @@ import (
 	"postern/internal/trust"
 )
 
-// Config is what the door needs. Legacy, Validators, CRL and Limits may be left out; everything else is required.
+// Config is what the door needs. Legacy, Validators, CRL, Limits and Fleet may be left out; everything else is required.
 type Config struct {
 	Issuers  []*ca.Issuer
 	Legacy   map[string]bool // issuers that accept DES, 3DES and SHA-1
@@ -33,6 +33,9 @@ type Config struct {
 	Validators map[string][]Validator                        // by issuer: who is asked, in this order, about challenges that are not ours
 	CRL        func(issuer, ca string) (der []byte, ok bool) // the base CRL that is published, for GetCRL
 	Limits     Limits
+
+	// Fleet counts an owner's devices that have enrolled, and tells the place of one among them; without it policies see none.
+	Fleet func(owner string, id trust.DeviceID) (count, place int)
 }
 
 // Door answers SCEP over HTTP for every issuer (RFC 8894, section 4).

@@ -256,6 +256,9 @@ func (d *Door) facts(is *issuer, req *Request, a *applicant, remote string) *pol
 	in := &policy.EnrollInput{Now: d.cfg.Now().Unix(), Kind: "enrol", Issuer: is.id, Evidence: a.evidence.Kind, Key: keyFacts(req.CSR.PublicKey, a.evidence.KeyAttested),
 		Requested: policy.RequestedFacts{Mails: requestedMails(req)}, Device: policy.FactsOfDevice(a.device), Owner: policy.FactsOfOwner(a.owner),
 		Domain: domain, Domains: is.Spec().Domains, SourceIP: remote}
+	if d.cfg.Fleet != nil {
+		in.Owner.Devices, in.Device.Place = d.cfg.Fleet(a.owner.Mail, a.device.ID)
+	}
 	if a.renews != nil {
 		in.Kind = "renew"
 		in.Renews = policy.RenewsFacts{Serial: string(a.renews.Serial), Status: string(a.renews.Status), NotBefore: policy.Seconds(a.renews.NotBefore),

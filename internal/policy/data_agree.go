@@ -1,0 +1,195 @@
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// What data says has to agree with other data, and with the rules: a group that nobody has listed, or a reason that no rule gives, is a mistake that would
+// show itself on the day when it counts.
+
+// finalCodes are the reasons that neither exception nor rollout lifts; never_lifted in the policy is the same list.
+var finalCodes = []string{"app_only_credential", "certificate_expired", "certificate_held", "certificate_not_trusted", "certificate_revoked", "device_blocked",
+	"device_retired", "device_suspended", "duplicate_credentials", "no_certificate_or_ticket", "no_user", "owner_mismatch", "owner_suspended",
+	"ticket_of_another_device", "ticket_revoked", "ticket_unknown", "unreadable_credentials", "wrong_audience", "wrong_tenant"}
+
+// agreement collects what does not agree, each in the file that says it.
+type agreement struct {
+	sources
+	doc      map[string]any
+	problems []Problem
+}
+
+// agree compares data with other data. origin and set tell which file defines a key, and a setting.
+func (s sources) agree(doc map[string]any, origin, set map[string]string) []Problem {
+	a := &agreement{sources: s, doc: doc}
+	a.prefixes("networks", origin)
+	a.prefixes("countries", origin)
+	a.rollout(set["access.rollout"])
+	return a.problems
+}
+
+func (a *agreement) add(in string, path []any, advice, format string, args ...any) {
+	for _, f := range a.files {
+		if f.name == in {
+			a.problems = append(a.problems, f.problems([]finding{{path, fmt.Sprintf(format, args...), advice}})...)
+		}
+	}
+}
+
+// setting returns a setting of the access policy.
+func (a *agreement) setting(key string) any { return settingsOf(a.doc, "access")[key] }
+
+func settingsOf(doc map[string]any, section string) map[string]any {
+	product, _ := doc["postern"].(map[string]any)
+	config, _ := product["config"].(map[string]any)
+	settings, _ := config[section].(map[string]any)
+	return settings
+}
+
+// prefixes checks that every prefix can be read, and that no country is called like a network.
+func (a *agreement) prefixes(key string, origin map[string]string) {
+	named, _ := a.doc[key].(map[string]any)
+	networks, _ := a.doc["networks"].(map[string]any)
+	seen := map[string]string{}
+	if key == "countries" {
+		for name := range networks {
+			seen[zoneOf(name)] = "networks." + name
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		if other, twice := seen[zoneOf(name)]; twice {
+			a.add(origin[key], []any{key, name}, "", "%s is the same zone", other)
+		}
+		seen[zoneOf(name)] = key + "." + name
+		for i, text := range textsOf(named[name]) {
+			if _, err := prefixOf(text); err != nil && text != "" { // what is no text was told
+				a.add(origin[key], []any{key, name, i}, "write an address or a prefix such as 192.0.2.0/24", "%q is neither", text)
+			}
+		}
+	}
+}
+
+// textsOf returns a text, or those of a list.
+func textsOf(v any) (texts []string) {
+	if s, ok := v.(string); ok {
+		return []string{s}
+	}
+	list, _ := v.([]any)
+	for _, e := range list {
+		s, _ := e.(string)
+		texts = append(texts, s)
+	}
+	return texts
+}
+
+// prefixOf reads a prefix, or an address as the prefix of it alone.
+func prefixOf(text string) (netip.Prefix, error) {
+	if !strings.Contains(text, "/") {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return netip.Prefix{}, err
+		}
+		addr = addr.Unmap()
+		return addr.Prefix(addr.BitLen())
+	}
+	return netip.ParsePrefix(text)
+}
+
+// rollout checks that the reasons exist and may be held back, and that the groups exist.
+func (a *agreement) rollout(in string) {
+	plans, _ := a.setting("rollout").(map[string]any)
+	codes := a.codes()
+	for _, code := range slices.Sorted(maps.Keys(plans)) {
+		path := []any{"postern", "config", "access", "rollout", code}
+		switch {
+		case slices.Contains(finalCodes, code):
+			a.add(in, path, "", "%s is never lifted, so it has no stages", code)
+		case !slices.Contains(codes, code):
+			a.add(in, path, didYouMean(code, codes), "no rule gives the reason %s", code)
+		}
+		steps, _ := plans[code].([]any)
+		for i, step := range steps {
+			m, _ := step.(map[string]any)
+			a.group(in, append(slices.Clip(path), i, "group"), m["group"])
+		}
+	}
+}
+
+// group checks that a group exists, where one is named.
+func (a *agreement) group(in string, path []any, named any) {
+	groups, _ := a.doc["groups"].(map[string]any)
+	name, is := named.(string)
+	if _, known := groups[name]; is && !known {
+		a.add(in, path, didYouMean(name, slices.Sorted(maps.Keys(groups))), "data.groups has no group %s", name)
+	}
+}
+
+// codes are the reasons of the built-in rules, and every text in a team's rules that could be one.
+func (a *agreement) codes() (codes []string) {
+	for _, s := range sayings {
+		codes = append(codes, s.code)
+	}
+	for _, f := range a.files {
+		if f.builtin || !f.rego() || f.test() {
+			continue
+		}
+		for i, part := range strings.Split(string(f.content), `"`) {
+			if i%2 == 1 && codeForm.MatchString(part) {
+				codes = append(codes, part)
+			}
+		}
+	}
+	return codes
+}
+
+// numberVersions puts numbers in place of the versions in settings, as inputs have them.
+func numberVersions(doc map[string]any) {
+	settings := settingsOf(doc, "access")
+	least, ok := settings["min_os_version"].(map[string]any)
+	if !ok {
+		return
+	}
+	numbers := map[string]any{}
+	for platform, version := range least {
+		text, _ := version.(string)
+		numbers[platform] = json.Number(strconv.FormatInt(VersionNumber(text), 10))
+	}
+	settings["min_os_version"] = numbers
+}
+
+// surroundings makes the facts that the data says, which agree has checked.
+func (p *program) surroundings() surroundings {
+	s := surroundings{zones: &zones{}, groups: map[string]map[string]bool{}}
+	if p.replaced {
+		return s
+	}
+	prefixes := map[string][]netip.Prefix{}
+	for _, key := range []string{"networks", "countries"} {
+		named, _ := p.data[key].(map[string]any)
+		for name, list := range named {
+			for _, text := range textsOf(list) {
+				if prefix, err := prefixOf(text); err == nil {
+					prefixes[zoneOf(name)] = append(prefixes[zoneOf(name)], prefix)
+				}
+			}
+		}
+	}
+	s.zones = newZones(prefixes)
+	groups, _ := p.data["groups"].(map[string]any)
+	for group, list := range groups {
+		for _, member := range textsOf(list) {
+			name := strings.ToLower(member)
+			if s.groups[name] == nil {
+				s.groups[name] = map[string]bool{}
+			}
+			s.groups[name][group] = true
+		}
+	}
+	return s
+}

@@ -1,0 +1,130 @@
+package policy
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"postern/internal/trust"
+	"postern/policies"
+)
+
+// What is wrong with data is said at its place, with what to write instead.
+func TestDataIsChecked(t *testing.T) {
+	access := func(setting string) string { return "postern:\n  config:\n    access:\n      " + setting + "\n" }
+	for name, c := range map[string]struct{ content, says string }{
+		"group that is no list":      {"groups:\n  pilot: alice@contoso.com\n", "x.yaml:2:10: data.groups.pilot: must be a list"},
+		"group of numbers":           {"groups:\n  pilot: [7]\n", `x.yaml:2:11: data.groups.pilot[0]: must be a list of texts; write it in quotes: "7"`},
+		"name of a group":            {"groups:\n  Pilot!: []\n", `x.yaml:2:11: data.groups.Pilot!: "Pilot!": must be a name`},
+		"network that is none":       {"networks:\n  office: [10.0.0.0/8, 10.0.0.300]\n", `x.yaml:2:24: data.networks.office[1]: "10.0.0.300" is neither`},
+		"prefix that is too long":    {"networks: {office: 10.0.0.0/33}\n", `"10.0.0.0/33" is neither`},
+		"IPv6 without quotes":        {"networks: {office: [2001:db8::/32]}\n", "write a text with colons in quotes"},
+		"country that is none":       {"countries:\n  Germany: [192.0.2.0/24]\n", "must be a country of two letters"},
+		"country and network":        {"networks: {de: [192.0.2.0/24]}\ncountries: {DE: [198.51.100.0/24]}\n", "data.countries.DE: networks.de is the same zone"},
+		"exception without end":      {"exceptions:\n  - {id: EX-1, reasons: [device_silent]}\n", "x.yaml:2:6: data.exceptions[0]: until is missing"},
+		"choice":                     {access("noncompliant: denny"), "x.yaml:4:21: postern.config.access.noncompliant: \"denny\": must be one of allow, quarantine, deny; did you mean deny?"},
+		"off without quotes":         {access("same_user_model: false"), `must be text; write it in quotes: "false"`},
+		"version as a number":        {access("min_os_version: {ios: 17.10}"), "postern.config.access.min_os_version.ios: must be text; write it in quotes"},
+		"version that is none":       {access(`min_os_version: {ios: "seventeen"}`), `"seventeen": must be a version of up to three parts, such as 17.5.1`},
+		"EAS version as it is said":  {access("min_eas_version: 16.1"), "min_eas_version: 16.1: must be a whole number"},
+		"rollout of a misspelt code": {access("rollout: {device_silnt: [{stage: observe}]}"), "no rule gives the reason device_silnt; did you mean device_silent?"},
+		"rollout of a revocation":    {access("rollout: {certificate_revoked: [{stage: observe}]}"), "certificate_revoked is never lifted, so it has no stages"},
+		"rollout without stage":      {access("rollout: {device_silent: [{group: pilot}]}"), "stage is missing"},
+		"rollout with an odd key":    {access("rollout: {device_silent: [{stage: observe, groups: pilot}]}"), "groups is not known; did you mean group?"},
+		"rollout to a strange group": {access("rollout: {device_silent: [{stage: observe, group: pilto}]}") + "groups: {pilot: []}\n", "data.groups has no group pilto; did you mean pilot?"},
+		"rollout to too many":        {access("rollout: {device_silent: [{stage: observe, percent: 101}]}"), "101: must be a whole number, 0 to 100"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			problems := refused(t, Options{}, map[string]string{"x.yaml": c.content})
+			if !strings.Contains(fmt.Sprint(problems), c.says) {
+				t.Errorf("want %q, have %v", c.says, problems)
+			}
+			for _, p := range problems {
+				if p.File != "x.yaml" || p.Line == 0 {
+					t.Errorf("no place: %+v", p)
+				}
+			}
+		})
+	}
+	// A code of a team's own may be rolled out; data for a policy that replaces the built-in ones has any form.
+	mustLoad(t, Options{Path: dir(t, map[string]string{"x.yaml": access("rollout: {no_mail_on_sunday: [{stage: observe}]}"), "a.rego": teamDeny})})
+	mustLoad(t, Options{Path: dir(t, map[string]string{"x.yaml": "groups: 7\n", "a.rego": leanPolicy, "e.rego": leanEnroll}), Replace: true})
+}
+
+// The policy and the check of its data agree on what is never lifted.
+func TestFinalCodes(t *testing.T) {
+	content, err := fs.ReadFile(policies.Files(), "access_team.rego")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(content), "never_lifted := {")
+	list, _, _ = strings.Cut(list, "}")
+	var codes []string
+	for _, m := range regexp.MustCompile(`"([a-z_]+)"`).FindAllStringSubmatch(list, -1) {
+		codes = append(codes, m[1])
+	}
+	if !slices.Equal(codes, finalCodes) {
+		t.Errorf("in the policy %v, in Go %v", codes, finalCodes)
+	}
+}
+
+func TestDataSchemaIsCurrent(t *testing.T) {
+	name := filepath.Join("..", "..", "policies", "schemas", "data.json")
+	want, err := DataSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(name, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile(name); err != nil || string(have) != string(want) {
+		t.Errorf("%s is not what is checked (%v): go test ./internal/policy -update", name, err)
+	}
+	if !strings.Contains(string(want), "A device is silent when its last report is older than this") {
+		t.Error("settings are not described")
+	}
+}
+
+// Versions are texts in data and numbers in a decision; groups and zones are facts that the data adds, whatever the input says.
+func TestDataTunesDecisions(t *testing.T) {
+	e := mustLoad(t, Options{Path: dir(t, map[string]string{"a.yaml": `groups: {pilot: [Alice.A@contoso.com]}
+networks: {guests: [203.0.113.0/28, "2001:db8::/32"]}
+postern:
+  config:
+    access:
+      min_os_version: {ios: "26.2"}
+      rollout: {os_too_old: [{stage: observe, group: pilot}]}
+`, "z.rego": "package postern.access.team.z\n\nquarantine contains \"guest\" if input.request.zones.guests\n"})})
+	in := managedSample()
+	in.Request.SourceIP = "198.51.100.1"
+	d, err := e.Access(t.Context(), &in)
+	if err != nil || d.Action != trust.Allow || d.Rule != "rollout" || codes(d.Reasons) != "os_too_old" {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if want := "Only observed: The device dev-alice has version 26.1.0 of ios; mail needs 26.2.0 or later."; d.Reasons[0].Text != want {
+		t.Errorf("%q, want %q", d.Reasons[0].Text, want)
+	}
+	if len(in.Owner.Groups) > 0 {
+		t.Error("a decision changed its input")
+	}
+	in.Owner = OwnerFacts{Known: true, Mail: "alice@contoso.com", Names: map[string]bool{"alice@contoso.com": true}, Groups: map[string]bool{"pilot": true}}
+	if d, err = e.Access(t.Context(), &in); err != nil || d.Action != trust.Deny {
+		t.Errorf("a group that an input claims: %+v, %v", d, err)
+	}
+	in = managedSample()
+	in.Device.OSNumber = 26002000
+	if d, err = e.Access(t.Context(), &in); err != nil || codes(d.Reasons) != "guest" {
+		t.Errorf("from the guests' network: %+v, %v", d, err)
+	}
+	e.Surround(&in)
+	if !in.Request.Zones["guests"] || !in.Owner.Groups["pilot"] {
+		t.Errorf("%v %v", in.Request.Zones, in.Owner.Groups)
+	}
+}
