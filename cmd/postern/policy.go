@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -38,8 +39,13 @@ func (a *app) policyOptions(c *cobra.Command, args []string, replace bool) (poli
 }
 
 func (a *app) policyCheck() *cobra.Command {
-	var replace bool
-	c := &cobra.Command{Use: "check [DIR]", Short: "Format, compile against the input schema, run the tests, decide the samples", Args: cobra.MaximumNArgs(1),
+	var replace, strict bool
+	c := &cobra.Command{Use: "check [DIR]", Short: "Format, compile against the input schema, lint, run the tests, decide the samples, measure", Args: cobra.MaximumNArgs(1),
+		Long: `Format, compile against the input schema, lint, run the tests, decide the samples, measure.
+
+A problem makes the check fail, and the policy could not be activated. A warning is for reading: a rule that no test makes speak, a condition that is evaluated for
+every request because no index can answer it, an exception that rests on what is not there. What a decision costs is measured on this machine, in turn with the
+built-in policies alone; it is never a failure.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			o, err := a.policyOptions(c, args, replace)
 			if err != nil {
@@ -49,6 +55,11 @@ func (a *app) policyCheck() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if r.OK() {
+				if r.Cost, err = policy.Measure(c.Context(), o); err != nil {
+					return err
+				}
+			}
 			if a.json {
 				if err := printJSON(c.OutOrStdout(), r); err != nil {
 					return err
@@ -56,11 +67,15 @@ func (a *app) policyCheck() *cobra.Command {
 			} else {
 				printCheck(c.OutOrStdout(), r)
 			}
-			if !r.OK() {
+			switch {
+			case !r.OK():
 				return fmt.Errorf("the policy has %d problem(s), see above", len(r.Problems))
+			case strict && len(r.Warnings) > 0:
+				return fmt.Errorf("the policy has %d warning(s), see above", len(r.Warnings))
 			}
 			return nil
 		}}
+	c.Flags().BoolVar(&strict, "strict", false, "warnings fail too, for CI")
 	c.Flags().BoolVar(&replace, "replace", false, "DIR replaces the built-in policies instead of extending them")
 	return c
 }
@@ -69,6 +84,9 @@ func printCheck(w io.Writer, r *policy.Report) {
 	for _, p := range r.Problems {
 		fmt.Fprintln(w, p)
 	}
+	for _, p := range r.Warnings {
+		fmt.Fprintln(w, "warning:", p)
+	}
 	passed := 0
 	for _, t := range r.Tests {
 		if t.Pass {
@@ -76,7 +94,12 @@ func printCheck(w io.Writer, r *policy.Report) {
 		}
 	}
 	fmt.Fprintf(w, "%d files, %d of %d tests passed, %d samples decided, digest %s\n", len(r.Files), passed, len(r.Tests), len(r.Samples), r.Digest)
+	if c := r.Cost; c != nil {
+		fmt.Fprintf(w, "a decision takes %s here (median of the samples; %s at most, for %s), with the built-in policies alone %s\n", rounded(c.Decision), rounded(c.Most), c.Slowest, rounded(c.BuiltIn))
+	}
 }
+
+func rounded(d time.Duration) time.Duration { return d.Round(time.Microsecond) }
 
 func (a *app) policyTest() *cobra.Command {
 	var replace bool

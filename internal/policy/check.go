@@ -27,8 +27,10 @@ type Report struct {
 	Replaced bool           `json:"replaced"`
 	Files    []string       `json:"files"`
 	Problems []Problem      `json:"problems"` // empty: the policy may be used
+	Warnings []Problem      `json:"warnings"` // what may be used, and may not be what its author wants
 	Tests    []TestResult   `json:"tests"`
 	Samples  []SampleResult `json:"samples"`
+	Cost     *Cost          `json:"cost,omitempty"` // where it was measured: see Measure
 }
 
 // OK reports whether nothing is wrong.
@@ -50,6 +52,8 @@ type TestResult struct {
 type TestOptions struct {
 	Run      string // a regular expression for package and name; empty: all
 	Coverage bool
+
+	speaking map[line]bool // where to note which rules of others than the product had an answer; nil: nowhere
 }
 
 // TestReport is what the Rego tests said.
@@ -71,7 +75,7 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Digest: src.digest(), Replaced: o.Replace, Problems: []Problem{}, Tests: []TestResult{}, Samples: []SampleResult{}}
+	r := &Report{Digest: src.digest(), Replaced: o.Replace, Problems: []Problem{}, Warnings: []Problem{}, Tests: []TestResult{}, Samples: []SampleResult{}}
 	for _, f := range src.files {
 		r.Files = append(r.Files, f.name)
 	}
@@ -90,7 +94,8 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 	if e != nil {
 		r.Samples, more = e.prove(ctx)
 		problems = append(problems, more...)
-		tests, more := p.test(ctx, TestOptions{})
+		spoke := map[line]bool{}
+		tests, more := p.test(ctx, TestOptions{speaking: spoke})
 		problems = append(problems, more...)
 		r.Tests = tests.Results
 		for _, t := range tests.Results {
@@ -99,6 +104,9 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 					Advice: "run policy test to see what it printed"})
 			}
 		}
+		more, warnings := p.lint(spoke)
+		problems = append(problems, more...)
+		r.Warnings = append(r.Warnings, sortProblems(warnings)...)
 	}
 	r.Problems = append(r.Problems, sortProblems(problems)...)
 	return r, nil
@@ -160,6 +168,10 @@ func (p *program) test(ctx context.Context, o TestOptions) (*TestReport, []Probl
 	for i, part := range parts {
 		for _, entry := range entries {
 			c := cover.New()
+			o := o
+			if i == 0 {
+				o.speaking = nil
+			}
 			results, err := part.testEntry(ctx, entry, o, c)
 			if err != nil {
 				problems = append(problems, problemsOf(err, "")...)
@@ -207,8 +219,11 @@ func (p *program) testEntry(ctx context.Context, entry string, o TestOptions, c 
 	}
 	runner := tester.NewRunner().SetCompiler(p.compiler(ctx, entry, store, txn).WithEnablePrintStatements(true)).SetStore(store).SetModules(modules).
 		CapturePrintOutput(true).RaiseBuiltinErrors(true).SetTimeout(testTimeout).SetParallel(1).Filter(o.Run)
-	if o.Coverage {
+	switch {
+	case o.Coverage:
 		runner = runner.SetCoverageQueryTracer(c)
+	case o.speaking != nil:
+		runner = runner.SetCoverageQueryTracer(&speaking{rules: o.speaking})
 	}
 	ch, err := runner.RunTests(ctx, txn)
 	if err != nil {

@@ -170,10 +170,36 @@ func adviceFor(e *ast.Error) string {
 			return didYouMean(string(have), names)
 		}
 	}
-	if name, ok := strings.CutPrefix(e.Message, "undefined function "); ok && ast.BuiltinMap[name] != nil {
-		return "policies cannot reach out, read the clock or use random numbers: the facts are in input, the time is input.now"
+	if name, ok := strings.CutPrefix(e.Message, "undefined function "); ok {
+		if ast.BuiltinMap[name] != nil {
+			return "policies cannot reach out, read the clock or use random numbers: the facts are in input, the time is input.now"
+		}
+		return cmp.Or(similarBuiltin(name), "there is no such function")
+	}
+	if e.Code == ast.RecursionErr {
+		return "a rule may not depend on itself, however indirectly"
+	}
+	if _, own := e.Details.(*ast.RefErrInvalidDetail); !own && e.Details != nil {
+		return strings.Join(strings.Fields(strings.Join(e.Details.Lines(), " ")), " ") // which types there are, and which are wanted
 	}
 	return ""
+}
+
+// similarBuiltin suggests a builtin: of the same name in another group, or the one that is the fewest edits away.
+func similarBuiltin(name string) string {
+	var all []string
+	for _, b := range capabilities().Builtins {
+		if b.Infix == "" && !strings.HasPrefix(b.Name, "internal.") {
+			all = append(all, b.Name)
+		}
+	}
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	for _, b := range all {
+		if b[strings.LastIndexByte(b, '.')+1:] == last {
+			return "did you mean " + b + "?"
+		}
+	}
+	return didYouMean(name, all)
 }
 
 // didYouMean suggests the name that is the fewest edits away, and lists the names where none is close and they are few.

@@ -3,9 +3,8 @@ package policy
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/ast"
 
 	"postern/internal/trust"
 )
@@ -162,17 +161,22 @@ func enrollSamples() []enrollSample {
 // sampleAttempts is how often a sample may run into the time limit: on a busy machine one may, and a policy that always does is too slow.
 const sampleAttempts = 3
 
-// prove lets the policy decide every sample.
+// prove lets the policy decide every sample, up to the first that takes too long.
 func (e *Engine) prove(ctx context.Context) ([]SampleResult, []Problem) {
 	var results []SampleResult
 	var problems []Problem
-	try := func(entry, name string, decide func() (Decision, error)) {
+	late := false
+	try := func(entry, name string, input *ast.Term, decide func() (Decision, error)) {
+		if late {
+			return // so would be all others, each for its full time
+		}
 		d, err := decide()
 		for i := 1; i < sampleAttempts && errors.Is(err, ErrTimeout); i++ {
 			d, err = decide()
 		}
 		if err != nil {
-			problems = append(problems, problemOf(entry, name, err))
+			late = errors.Is(err, ErrTimeout)
+			problems = append(problems, e.problemOf(ctx, entry, name, input.Value, err))
 			return
 		}
 		codes := []string{}
@@ -182,21 +186,10 @@ func (e *Engine) prove(ctx context.Context) ([]SampleResult, []Problem) {
 		results = append(results, SampleResult{entry, name, d.Action, codes})
 	}
 	for _, s := range accessSamples() {
-		try("access", s.name, func() (Decision, error) { return e.decideAccess(ctx, &s.in) })
+		try("access", s.name, s.in.value(), func() (Decision, error) { return e.decideAccess(ctx, &s.in) })
 	}
 	for _, s := range enrollSamples() {
-		try("enroll", s.name, func() (Decision, error) { return e.Enroll(ctx, &s.in) })
+		try("enroll", s.name, s.in.value(), func() (Decision, error) { return e.Enroll(ctx, &s.in) })
 	}
 	return results, problems
-}
-
-// problemOf places the fault of a sample in the rule that caused it, where OPA says so.
-func problemOf(entry, name string, err error) Problem {
-	p := Problem{Message: fmt.Sprintf("sample %s/%s: %v", entry, name, err), Advice: "a policy must decide every request"}
-	var at *topdown.Error
-	if errors.As(err, &at) && at.Location != nil {
-		p.File, p.Line, p.Column = at.Location.File, at.Location.Row, at.Location.Col
-		p.Message = fmt.Sprintf("sample %s/%s: %s", entry, name, at.Message)
-	}
-	return p
 }

@@ -64,9 +64,27 @@ func read(o Options) (sources, []Problem, error) {
 			return src, nil, fmt.Errorf("read policy: %w", err)
 		}
 	}
+	if p := oversize(own); p != nil {
+		own, problems = nil, append(problems, *p)
+	}
 	src.files = append(src.files, own...)
 	slices.SortFunc(src.files, func(a, b file) int { return strings.Compare(a.name, b.name) })
 	return src, problems, nil
+}
+
+// oversize is what is wrong with files that are too large together: nil, nearly always.
+func oversize(files []file) *Problem {
+	total, largest := 0, file{}
+	for _, f := range files {
+		if total += len(f.content); len(f.content) > len(largest.content) {
+			largest = f
+		}
+	}
+	if total <= maxUnpacked {
+		return nil
+	}
+	return &Problem{File: largest.name, Line: 1, Message: fmt.Sprintf("the files have %d bytes together, more than %d; this is the largest", total, maxUnpacked),
+		Advice: "a policy reads what it needs by key: put what belongs to a device into its labels, or to a user into the MDM's groups"}
 }
 
 func readBuiltin() ([]file, error) {
