@@ -37,7 +37,7 @@ var floors = map[string]int{
 	"internal/registry": 1, "internal/api": 1,
 	"internal/ca": 2, "internal/policy": 2, "internal/eas": 2, "internal/oauth": 2, "internal/registry/bolt": 2, "internal/registry/postgres": 2,
 	"internal/scep": doors, "internal/revocation": doors, "internal/revocation/probe": doors, "internal/edge": doors, "internal/mail": doors, "internal/mdm": doors,
-	"internal/microsoft": doors, "internal/admin": doors, "internal/lab": doors,
+	"internal/microsoft": doors, "internal/decisionlog": doors, "internal/admin": doors, "internal/lab": doors,
 	"internal/server": 4,
 	"cmd/postern":     5,
 }

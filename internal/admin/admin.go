@@ -30,16 +30,17 @@ type Config struct {
 
 	PolicySource string // where the policies come from, if not from what is activated through this API
 
-	Problems func() []string                               // what makes the process unhealthy
-	Warnings func() []string                               // what an operator should know though it is healthy
-	CRLs     func() []CRLState                             // that this process publishes, for the metrics; nil for none
-	Forecast func(context.Context) ([]api.Forecast, error) // of the CRLs that are signed here
-	Networks Networks                                      // Microsoft's; the zero value knows none
-	Edge     func() EdgeReactions                          // of the edge of this process; nil without one
-	Gate     string                                        // the address of the OAuth front that serves tickets, https://HOST; empty where this process has none
-	Version  string
-	Now      func() time.Time
-	Log      *slog.Logger
+	Problems    func() []string                               // what makes the process unhealthy
+	Warnings    func() []string                               // what an operator should know though it is healthy
+	CRLs        func() []CRLState                             // that this process publishes, for the metrics; nil for none
+	Forecast    func(context.Context) ([]api.Forecast, error) // of the CRLs that are signed here
+	Networks    Networks                                      // Microsoft's; the zero value knows none
+	Edge        func() EdgeReactions                          // of the edge of this process; nil without one
+	DecisionLog func() DecisionLogCounts                      // nil where decisions are told to nobody
+	Gate        string                                        // the address of the OAuth front that serves tickets, https://HOST; empty where this process has none
+	Version     string
+	Now         func() time.Time
+	Log         *slog.Logger
 }
 
 // Admin serves the admin API.

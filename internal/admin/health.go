@@ -49,6 +49,9 @@ func (a *Admin) health(e *gin.Engine) {
 	}
 	gauge("problems", "What makes the process unhealthy, by count.", func() float64 { return float64(len(a.problems())) })
 	reg.MustRegister(a.reactionMetrics(), newShadowMetrics(a.cfg.Policy))
+	if a.cfg.DecisionLog != nil {
+		reg.MustRegister(newDecisionLogMetrics(a.cfg.DecisionLog))
+	}
 	if a.cfg.CRLs != nil {
 		reg.MustRegister(newCRLMetrics(a.cfg.CRLs, a.cfg.Now))
 	}

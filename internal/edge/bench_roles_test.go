@@ -20,7 +20,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"postern/internal/policy"
 	"postern/internal/registry"
 	"postern/internal/registry/bolt"
 	"postern/internal/trust"
@@ -35,7 +34,7 @@ var (
 const (
 	envDir      = "POSTERN_BENCH_DIR_OF_SITE"
 	envUpstream = "POSTERN_BENCH_UPSTREAM" // URL
-	envGate     = "POSTERN_BENCH_GATE"     // address, for the client; kind, for the gate: policy, forward or reverseproxy
+	envGate     = "POSTERN_BENCH_GATE"     // address, for the client; kind, for the gate: policy, shadow, forward or reverseproxy
 	envLoad     = "POSTERN_BENCH_LOAD"     // of the client: kind, connections, requests, and every how many-th request has facts that nobody has seen
 )
 
@@ -109,7 +108,7 @@ func playGate() error {
 	if err != nil {
 		return err
 	}
-	engine, err := policy.Load(context.Background(), policy.Options{})
+	active, err := benchPolicy(os.Getenv(envGate) == "shadow")
 	if err != nil {
 		return err
 	}
@@ -121,7 +120,7 @@ func playGate() error {
 	if err != nil {
 		return err
 	}
-	e, err := New(Config{Hosts: map[string]string{benchHost: "contoso"}, Upstream: target, Index: index, Registry: reg, Journal: journal, Policy: policy.NewActive(engine), Now: time.Now,
+	e, err := New(Config{Hosts: map[string]string{benchHost: "contoso"}, Upstream: target, Index: index, Registry: reg, Journal: journal, Policy: active, Now: time.Now,
 		Log: discardLog, Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &server, nil }})
 	if err != nil {
 		return err
@@ -135,8 +134,12 @@ func playGate() error {
 	return answerLines(map[string]func() string{
 		"gc": func() string { debug.FreeOSMemory(); return "done" },
 		"hits": func() string {
-			s := engine.CacheStats()
+			s := active.Load().CacheStats()
 			return fmt.Sprintf("%d %d", s.Hits, s.Misses)
+		},
+		"shadow": func() string {
+			r := active.Shadow().Report()
+			return fmt.Sprintf("%d %d %d %d", r.Offered, r.Evaluated, r.Changed, r.Dropped)
 		},
 		"revoke": func() string { return revokeSome(dir, reg) },
 	})

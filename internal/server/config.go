@@ -160,11 +160,12 @@ type AdminSection struct {
 
 // PolicySection selects the policies.
 type PolicySection struct {
-	Path         string         `yaml:"path" doc:"directory with your team's *.rego, taken up whenever it changes; empty: the version that postern policy activate has stored, or the built-in policies alone"`
-	Replace      bool           `yaml:"replace" doc:"your files replace the built-in policies instead of extending them: only if you know why"`
-	Bundle       *BundleSection `yaml:"bundle,omitempty" doc:"instead of path: an OPA bundle that is polled"`
-	TwoPersons   bool           `yaml:"two_persons" doc:"what one person activates is a proposal until another one activates it too"`
-	MaxException Duration       `yaml:"max_exception" doc:"how long an exception that is granted by command may last"`
+	Path         string               `yaml:"path" doc:"directory with your team's *.rego, taken up whenever it changes; empty: the version that postern policy activate has stored, or the built-in policies alone"`
+	Replace      bool                 `yaml:"replace" doc:"your files replace the built-in policies instead of extending them: only if you know why"`
+	Bundle       *BundleSection       `yaml:"bundle,omitempty" doc:"instead of path: an OPA bundle that is polled"`
+	TwoPersons   bool                 `yaml:"two_persons" doc:"what one person activates is a proposal until another one activates it too"`
+	MaxException Duration             `yaml:"max_exception" doc:"how long an exception that is granted by command may last"`
+	DecisionLogs *DecisionLogsSection `yaml:"decision_logs,omitempty" doc:"tell decisions to others, in the form of Open Policy Agent's decision logs"`
 }
 
 // BundleSection is a bundle server, as Open Policy Agent polls it.

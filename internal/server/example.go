@@ -8,6 +8,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"postern/internal/decisionlog"
 	"postern/internal/registry"
 )
 
@@ -108,6 +109,8 @@ func Complete() File {
 	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}
 	f.Renewal = &RenewalSection{Window: Duration(90 * 24 * time.Hour), MaxRenewals: 10, MaxSilence: Duration(DefaultMaxSilence)}
 	f.Policy = &PolicySection{MaxException: Duration(registry.DefaultMaxException), Bundle: &BundleSection{URL: "https://policies.contoso.com/bundles/postern.tar.gz", Every: Duration(time.Minute), TokenFile: "bundle.token",
-		KeyFile: "bundle.pub", KeyID: "default", Algorithm: "RS256"}}
+		KeyFile: "bundle.pub", KeyID: "default", Algorithm: "RS256"},
+		DecisionLogs: &DecisionLogsSection{File: "decisions.log", MaxSizeMB: 100, Keep: 5, URL: "https://siem.contoso.com/logs", TokenFile: "siem.token", Every: Duration(10 * time.Second),
+			Allows: "new", MaxPerSecond: 1000, Mask: decisionlog.DefaultMask(), Labels: map[string]string{"region": "eu"}}}
 	return f
 }

@@ -14,6 +14,7 @@ import (
 
 	"postern/internal/admin"
 	"postern/internal/ca"
+	"postern/internal/decisionlog"
 	"postern/internal/microsoft"
 	"postern/internal/policy"
 	"postern/internal/registry"
@@ -43,7 +44,8 @@ type Server struct {
 	doors     []part
 
 	store     *bolt.Store
-	journal   *bolt.Journal
+	journal   registry.Journal
+	told      *decisionlog.Log // nil: decisions are told to nobody
 	registry  *registry.Registry
 	index     *registry.Index
 	policy    *policy.Active
@@ -100,10 +102,9 @@ func (s *Server) openState(context.Context) error {
 	}
 	s.store = store
 	s.opened(store.Close)
-	if s.journal, err = bolt.OpenJournal(filepath.Join(data, "journal.db"), bolt.JournalOptions{Log: s.opts.Log, Now: s.opts.Now}); err != nil {
-		return fmt.Errorf("open journal: %w", err)
+	if err := s.openJournal(data); err != nil {
+		return err
 	}
-	s.opened(s.journal.Close)
 	s.registry = registry.New(store, s.opts.Now, s.opts.Log).WithRenewal(s.opts.Config.Renewal)
 	return nil
 }
@@ -253,7 +254,7 @@ func (s *Server) openAdmin(context.Context) error {
 		return err
 	}
 	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems,
-		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Gate: s.ticketGate(), Edge: s.reactions, CRLs: s.crlStates,
+		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Gate: s.ticketGate(), Edge: s.reactions, DecisionLog: s.logCounts(), CRLs: s.crlStates,
 		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log})
 	ln, err := s.listenSocket()
 	if err != nil {
@@ -291,7 +292,7 @@ func (s *Server) warnings() []string {
 			}
 		}
 	}
-	out = append(out, s.shadow.warnings()...)
+	out = append(append(out, s.shadow.warnings()...), s.logWarnings()...)
 	return append(out, s.forecasts.warnings()...)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"postern/certs"
 	"postern/internal/ca"
+	"postern/internal/decisionlog"
 	"postern/internal/registry"
 	"postern/internal/revocation"
 	"postern/internal/trust"
@@ -60,7 +61,8 @@ type Policy struct {
 	Replace      bool
 	Bundle       *BundleSection // paths are absolute, Every is set
 	TwoPersons   bool
-	MaxException time.Duration // of one that is granted by command
+	MaxException time.Duration       // of one that is granted by command
+	DecisionLogs *decisionlog.Config // nil for none; without clock, log and labels
 }
 
 var issuerID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)

@@ -25,6 +25,7 @@ func (s *PolicySection) validate(abs func(string) string, p *problems) Policy {
 	if s.Replace && s.Path == "" && s.Bundle == nil {
 		p.add("policy.replace", "needs policy.path or policy.bundle: something must replace the built-in policies")
 	}
+	out.DecisionLogs = s.DecisionLogs.validate(abs, p)
 	b := s.Bundle
 	if s.TwoPersons && (s.Path != "" || b != nil) {
 		p.add("policy.two_persons", "is for versions that are activated by command; who may change a directory or a bundle is decided there")
