@@ -63,6 +63,8 @@ plain if {
 	os_accepted
 	place_in_line
 	hint_ignored
+	zone_accepted
+	sign_on_accepted
 }
 
 # What is proved.
@@ -86,6 +88,8 @@ managed_profile if {
 	os_accepted
 	place_in_line
 	hint_accepted
+	zone_accepted
+	sign_on_accepted
 }
 
 # A phone that is being set up may be told how to sign in, and nothing else: not when its certificate is revoked, it is blocked, retired or suspended, or

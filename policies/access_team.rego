@@ -230,9 +230,11 @@ conditions := {
 	"os_version_unknown": "os",
 	"platform_not_allowed": "platform",
 	"same_user_and_model": "hint",
+	"sign_on_rule": "sign_on",
 	"too_many_devices": "number",
 	"unknown_client": "client",
 	"unmanaged_device": "device",
+	"zone_not_allowed": "zone",
 }
 
 unproved contains "class" if input.request.class != "command"
@@ -268,6 +270,10 @@ unproved contains "os" if not os_accepted
 unproved contains "number" if not place_in_line
 
 unproved contains "hint" if not hint_accepted
+
+unproved contains "zone" if not zone_accepted
+
+unproved contains "sign_on" if not sign_on_accepted
 
 unproved contains "command" if not command_accepted
 

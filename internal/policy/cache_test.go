@@ -171,6 +171,8 @@ func TestRememberedIsSound(t *testing.T) {
 		{"whole.rego": "package postern.access.team.x\n\ndeny contains \"odd\" if {\n\tfacts := input\n\tfacts.now % 2 == 1\n}\n"},
 		{"tuned.yaml": "postern: {config: {access: {noncompliant: deny, noncompliant_grace: 60, rollout: {device_silent: [{stage: observe, percent: 90}]}}}}\n",
 			"read.rego": "package postern.access.team.x\n\nquarantine contains \"late\" if not data.postern.access.compliance_accepted\n"},
+		{"glass.yaml": "postern: {config: {access: {break_glass: [{user: alice@contoso.com, until: 1780315265}]}}}\n",
+			"read.rego": "package postern.access.team.x\n\nquarantine contains \"open\" if count(data.postern.access.glass) > 0\n"},
 		{"stale.rego": "package postern.access.team.x\n\ndeny contains \"stale\" if input.snapshot.behind > 3\n"},
 	} {
 		o := Options{}

@@ -14,8 +14,8 @@ type clockReads struct {
 }
 
 // Every end of a built-in rule that reads the clock is among the ends of valid_until, whether the decision needed it or not, so what a team makes of such a
-// rule holds as long. The exceptions are not: only those that were applied end a decision.
-var untoldRules = []string{"exceptions"}
+// rule holds as long. The exceptions and break-glass accounts are not: only those that were applied end a decision.
+var untoldRules = []string{"exceptions", "glass"}
 
 // clockOf finds out what the compiled policy reads. A reference to the whole input, or to a part of it that is known only during evaluation, may be to
 // anything.

@@ -57,7 +57,7 @@ func (s sources) document() (map[string]any, []Problem) {
 	}
 	if !s.replaced {
 		problems = append(problems, s.agree(doc, origin, set)...)
-		numberVersions(doc)
+		normalize(doc)
 	}
 	return doc, problems
 }

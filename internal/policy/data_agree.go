@@ -18,6 +18,10 @@ var finalCodes = []string{"app_only_credential", "certificate_expired", "certifi
 	"device_retired", "device_suspended", "duplicate_credentials", "no_certificate_or_ticket", "no_user", "owner_mismatch", "owner_suspended",
 	"ticket_of_another_device", "ticket_revoked", "ticket_unknown", "unreadable_credentials", "wrong_audience", "wrong_tenant"}
 
+// clientFamilies are what input.claimed.family may be. Package edge, which tells clients apart, tests that they are all of them.
+var clientFamilies = []string{"aosp", "apple_mail", "connectivity_analyzer", "email_plus", "gmail", "ios_settings", "nine", "other", "outlook", "outlook_native",
+	"samsung", "touchdown", "windows_mail", "windows_outlook", "windows_phone"}
+
 // agreement collects what does not agree, each in the file that says it.
 type agreement struct {
 	sources
@@ -31,6 +35,15 @@ func (s sources) agree(doc map[string]any, origin, set map[string]string) []Prob
 	a.prefixes("networks", origin)
 	a.prefixes("countries", origin)
 	a.rollout(set["access.rollout"])
+	a.signOn(set["access.sign_on"])
+	for _, key := range []string{"allowed_zones", "denied_zones", "quarantined_zones"} {
+		for i, zone := range textsOf(a.setting(key)) {
+			a.zone(set["access."+key], []any{"postern", "config", "access", key, i}, zone)
+		}
+	}
+	for _, key := range []string{"allowed_clients", "denied_clients", "token_families", "device_id_families"} {
+		a.clients(set["access."+key], []any{"postern", "config", "access", key}, a.setting(key))
+	}
 	return a.problems
 }
 
@@ -121,6 +134,65 @@ func (a *agreement) rollout(in string) {
 	}
 }
 
+// signOn checks that every name in the table is known, and that exactly its last row fits everything.
+func (a *agreement) signOn(in string) {
+	rows, _ := a.setting("sign_on").([]any)
+	for i, r := range rows {
+		row, _ := r.(map[string]any)
+		path := []any{"postern", "config", "access", "sign_on", i}
+		all, last := true, i == len(rows)-1
+		for _, column := range []string{"clients", "platforms", "groups", "zones"} {
+			cells, there := row[column]
+			all = all && !there
+			at := append(slices.Clip(path), column)
+			switch names := textsOf(cells); {
+			case there && len(names) == 0:
+				a.add(in, at, "leave it out for everything", "an empty list fits nothing")
+			case column == "clients":
+				a.clients(in, at, cells)
+			default:
+				for j, name := range names {
+					if column == "groups" {
+						a.group(in, append(slices.Clip(at), j), name)
+					} else if column == "zones" {
+						a.zone(in, append(slices.Clip(at), j), name)
+					}
+				}
+			}
+		}
+		switch {
+		case all && !last:
+			a.add(in, path, "move it to the end", "this row fits everything, so no later one is ever reached")
+		case last && !all:
+			a.add(in, path, "add {action: deny} or {action: allow} at the end", "the last row has to fit everything, and this one does not")
+		}
+	}
+}
+
+// zone checks that the data has a network or a country of the name.
+func (a *agreement) zone(in string, path []any, name string) {
+	var known []string
+	for _, key := range []string{"networks", "countries"} {
+		named, _ := a.doc[key].(map[string]any)
+		for n := range named {
+			known = append(known, zoneOf(n))
+		}
+	}
+	slices.Sort(known)
+	if !slices.Contains(known, zoneOf(name)) {
+		a.add(in, path, didYouMean(zoneOf(name), known), "neither data.networks nor data.countries has a zone %s", name)
+	}
+}
+
+// clients checks names of client families.
+func (a *agreement) clients(in string, path []any, list any) {
+	for i, name := range textsOf(list) {
+		if !slices.Contains(clientFamilies, name) {
+			a.add(in, append(slices.Clip(path), i), didYouMean(name, clientFamilies), "%s is no client family", name)
+		}
+	}
+}
+
 // group checks that a group exists, where one is named.
 func (a *agreement) group(in string, path []any, named any) {
 	groups, _ := a.doc["groups"].(map[string]any)
@@ -148,9 +220,22 @@ func (a *agreement) codes() (codes []string) {
 	return codes
 }
 
-// numberVersions puts numbers in place of the versions in settings, as inputs have them.
-func numberVersions(doc map[string]any) {
+// normalize writes settings as inputs have the facts that they are compared with: versions as numbers, names of zones and users in lower case.
+func normalize(doc map[string]any) {
 	settings := settingsOf(doc, "access")
+	for _, key := range []string{"allowed_zones", "denied_zones", "quarantined_zones"} {
+		lower(settings[key])
+	}
+	for _, key := range []string{"sign_on", "break_glass"} {
+		rows, _ := settings[key].([]any)
+		for _, r := range rows {
+			row, _ := r.(map[string]any)
+			lower(row["zones"])
+			if user, ok := row["user"].(string); ok {
+				row["user"] = strings.ToLower(user)
+			}
+		}
+	}
 	least, ok := settings["min_os_version"].(map[string]any)
 	if !ok {
 		return
@@ -161,6 +246,16 @@ func numberVersions(doc map[string]any) {
 		numbers[platform] = json.Number(strconv.FormatInt(VersionNumber(text), 10))
 	}
 	settings["min_os_version"] = numbers
+}
+
+// lower writes the texts of a list in lower case.
+func lower(v any) {
+	list, _ := v.([]any)
+	for i, e := range list {
+		if s, ok := e.(string); ok {
+			list[i] = strings.ToLower(s)
+		}
+	}
 }
 
 // surroundings makes the facts that the data says, which agree has checked.

@@ -47,7 +47,13 @@ func settingShapes() map[string]shape {
 	step := rowShape([]string{"stage"}, map[string]shape{"stage": oneOfShape("observe", "quarantine", "deny"), "group": textShape(), "percent": wholeShape(0, 100)})
 	rollout := tableShape(listShape(step))
 	rollout["propertyNames"] = patternShape(codeName, "the code of a reason")
+	names := listShape(textShape())
+	row := rowShape([]string{"action"}, map[string]shape{"name": textShape(), "clients": names, "platforms": names, "groups": names, "zones": names,
+		"action": oneOfShape("allow", "quarantine", "deny")})
+	account := rowShape([]string{"user"}, map[string]shape{"user": patternShape("^[^@ ]+@[^@ ]+$", "a mail address"), "until": wholeShape(1, 1<<40), "why": textShape()})
 	return map[string]shape{
+		"access.sign_on":            listShape(row),
+		"access.break_glass":        listShape(account),
 		"access.unknown_client":     oneOfShape("allow", "quarantine", "deny"),
 		"access.noncompliant":       oneOfShape("allow", "quarantine", "deny"),
 		"access.unknown_compliance": oneOfShape("allow", "quarantine", "deny"),

@@ -52,6 +52,8 @@ var conditionTexts = [][2]string{
 	{"compliance_accepted", "the MDM reports the device as compliant, or the data does not ask for it, or its grace lasts"},
 	{"os_accepted", "the version of the device's system is known and new enough"},
 	{"place_in_line", "the owner has no more devices than may have mail"},
+	{"zone_accepted", "the request comes from a network that is allowed"},
+	{"sign_on_accepted", "the sign-on table allows it"},
 	{"hint_accepted", "no managed mail profile of the same user and model is in use"},
 }
 
@@ -83,7 +85,7 @@ func Explain(ctx context.Context, o Options, in *AccessInput) (*Explanation, err
 		return nil, err
 	}
 	if !p.replaced && in.Request.Class == "command" {
-		if x.Conditions, err = p.conditions(ctx, in); err != nil {
+		if x.Conditions, err = p.conditions(ctx, e.surrounded(in)); err != nil {
 			return nil, err
 		}
 	}

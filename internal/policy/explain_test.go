@@ -20,7 +20,9 @@ quarantine contains "not_compliant" if input.device.compliant == "no"
 deny contains "not_a_pilot" if not input.owner.mail in {"alice@contoso.com", "bob@contoso.com"}
 `), "tuning.yaml": []byte(`postern:
   config:
-    access: {noncompliant: deny, min_os_version: {ios: "17.5.1"}, max_devices: 2, denied_platforms: [windows]}
+    access: {noncompliant: deny, min_os_version: {ios: "17.5.1"}, max_devices: 2, denied_platforms: [windows], denied_zones: [guests],
+      sign_on: [{clients: [nine], action: deny}, {action: allow}]}
+networks: {guests: 198.51.100.0/24}
 `)}
 	for name, c := range map[string]struct {
 		change func(*AccessInput)
@@ -48,14 +50,16 @@ deny contains "not_a_pilot" if not input.owner.mail in {"alice@contoso.com", "bo
 			in.Duplicate = DuplicateFacts{OtherDeviceID: "x", OtherLastSeen: in.Now, OtherIsOlder: true}
 			in.Device.EASDeviceID = ""
 		}, "sole_profile", "profile link"},
-		"a team's label":      {func(in *AccessInput) { in.Device.Labels = map[string]string{"screen_lock": "no"} }, "", "empty, or not there"},
-		"a team's version":    {func(in *AccessInput) { in.Request.Version = 140 }, "", "16.1"},
-		"a team's compliance": {func(in *AccessInput) { in.Device.Compliant = "no" }, "", "compliant"},
-		"old system":          {func(in *AccessInput) { in.Device.OSVersion, in.Device.OSNumber = "15.0", 15000000 }, "os_accepted", "reports the new version"},
-		"one device too many": {func(in *AccessInput) { in.Device.Place, in.Owner.Devices = 3, 3 }, "place_in_line", "device retire"},
-		"non-compliant":       {func(in *AccessInput) { in.Device.Compliant = "no" }, "compliance_accepted", "reports the device as compliant"},
-		"denied platform":     {func(in *AccessInput) { in.Device.OS = "windows" }, "platform_accepted", "platform that is allowed"},
-		"two at once":         {func(in *AccessInput) { in.Device.Managed, in.Device.SilentFor = false, 30*86400 }, "device_heard", "checks in"},
+		"a team's label":           {func(in *AccessInput) { in.Device.Labels = map[string]string{"screen_lock": "no"} }, "", "empty, or not there"},
+		"a team's version":         {func(in *AccessInput) { in.Request.Version = 140 }, "", "16.1"},
+		"a team's compliance":      {func(in *AccessInput) { in.Device.Compliant = "no" }, "", "compliant"},
+		"old system":               {func(in *AccessInput) { in.Device.OSVersion, in.Device.OSNumber = "15.0", 15000000 }, "os_accepted", "reports the new version"},
+		"one device too many":      {func(in *AccessInput) { in.Device.Place, in.Owner.Devices = 3, 3 }, "place_in_line", "device retire"},
+		"non-compliant":            {func(in *AccessInput) { in.Device.Compliant = "no" }, "compliance_accepted", "reports the device as compliant"},
+		"denied network":           {func(in *AccessInput) { in.Request.SourceIP = "198.51.100.9" }, "zone_accepted", "another network (zones: none)"},
+		"row of the sign-on table": {func(in *AccessInput) { in.Claimed.Family, in.Device.EASDeviceID = "nine", "" }, "sign_on_accepted", "client that is allowed"},
+		"denied platform":          {func(in *AccessInput) { in.Device.OS = "windows" }, "platform_accepted", "platform that is allowed"},
+		"two at once":              {func(in *AccessInput) { in.Device.Managed, in.Device.SilentFor = false, 30*86400 }, "device_heard", "checks in"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := managedSample()

@@ -14,7 +14,7 @@ const year = 365 * 24 * 3600
 // remedies lists what could be different about a request that was refused: for the built-in rules, things that people can do; for the rules of a team, the
 // facts that the rules which spoke read.
 func (p *program) remedies(in *AccessInput, d Decision) []changeOf {
-	all := slices.Concat(certificateRemedies(in), deviceRemedies(in), requestRemedies(in), p.teamRemedies(in, d))
+	all := slices.Concat(certificateRemedies(in), deviceRemedies(in), requestRemedies(in), p.networkRemedies(in), p.teamRemedies(in, d))
 	return slices.DeleteFunc(all, func(c changeOf) bool {
 		changed := in.clone()
 		c.apply(changed)
@@ -104,6 +104,26 @@ func requestRemedies(in *AccessInput) []changeOf {
 		{Change{fmt.Sprintf("The protocol version is %d.", in.Request.Version), "A client that speaks EAS 16.1."}, func(in *AccessInput) { in.Request.Version = 161 }},
 	}
 }
+
+// networkRemedies are the other networks that the policy's data knows, and one that it does not.
+func (p *program) networkRemedies(in *AccessInput) (all []changeOf) {
+	z := p.surroundings().zones
+	is := strings.Join(slices.Sorted(maps.Keys(z.of(in.Request.SourceIP))), ", ")
+	seen := map[string]bool{is: true}
+	for i, address := range z.from {
+		name := strings.Join(slices.Sorted(maps.Keys(z.in[i])), ", ")
+		if seen[name] || len(all) == maxNetworks {
+			continue
+		}
+		seen[name] = true
+		all = append(all, changeOf{Change{fmt.Sprintf("The request comes from %s (zones: %s).", or(in.Request.SourceIP, "nowhere"), or(is, "none")),
+			"The phone is in another network (zones: " + or(name, "none") + ")."}, func(in *AccessInput) { in.Request.SourceIP = address.String() }})
+	}
+	return all
+}
+
+// maxNetworks is how many other networks are tried.
+const maxNetworks = 8
 
 // spoilers lists what would stop a request that was allowed.
 func spoilers(in *AccessInput) []changeOf {

@@ -1,0 +1,88 @@
+package edge_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/policy"
+	"postern/internal/registry"
+	"postern/internal/trust"
+)
+
+// The facts that the library asks for come from the registry, the request and the data, and each of its policies stops a phone at the edge.
+func TestLibraryAtTheEdge(t *testing.T) {
+	access := func(settings string) string { return "postern: {config: {access: {" + settings + "}}}\n" }
+	no, old := trust.NonCompliant, "17.4"
+	update := func(w *world, d trust.Device, u registry.DeviceUpdate) {
+		_, rev, err := w.reg.UpdateDevice(context.Background(), root, d.ID, u)
+		must(w.t, err)
+		must(w.t, w.index.CatchUp(context.Background(), rev))
+	}
+	for name, c := range map[string]struct {
+		data string
+		do   func(*world, trust.Device)
+		code string
+	}{
+		"non-compliant, after the grace": {access("noncompliant: deny, noncompliant_grace: 3600"), func(w *world, d trust.Device) {
+			update(w, d, registry.DeviceUpdate{Compliant: &no})
+			w.pass(time.Hour)
+		}, "device_not_compliant"},
+		"old system": {access(`min_os_version: {ios: "17.5.1"}`), func(w *world, d trust.Device) {
+			ios := "ios"
+			update(w, d, registry.DeviceUpdate{OS: &ios, OSVersion: &old})
+		}, "os_too_old"},
+		"old ActiveSync":     {access("min_eas_version: 170"), nil, "eas_version_too_old"},
+		"unlisted client":    {access("allowed_clients: [gmail]"), nil, "client_not_allowed"},
+		"platform":           {access("denied_platforms: [ios]"), nil, "platform_not_allowed"},
+		"network":            {access("denied_zones: [loopback]") + "networks: {loopback: 127.0.0.0/8}\n", nil, "zone_not_allowed"},
+		"row of the table":   {access("sign_on: [{groups: [all], action: deny}, {action: allow}]") + "groups: {all: [ALICE@contoso.com]}\n", nil, "sign_on_rule"},
+		"the second of one":  {access("max_devices: 1, excess_devices: deny"), func(w *world, _ trust.Device) {}, "too_many_devices"},
+		"the client's claim": {access(`min_os_version: {ios: "30"}, claimed_os_version: true`), nil, "os_too_old"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, options{})
+			if name == "the second of one" {
+				w.managed(alice, "")
+				w.pass(time.Minute)
+			}
+			d, cert := w.managed(alice, "")
+			call := command("Sync", alice, aliceEAS)
+			w.team(c.data)
+			if c.do != nil {
+				c.do(w, d)
+			}
+			last, codes := w.reasons(w.do(w.phone(&cert, false), call).reference)
+			if last.Action != trust.Deny || len(codes) != 1 || codes[0] != c.code {
+				t.Errorf("%s %v, want %s", last.Action, codes, c.code)
+			}
+			if strings.HasPrefix(c.code, "zone") {
+				var in policy.AccessInput
+				if err := json.Unmarshal(last.Input, &in); err != nil || !in.Request.Zones["loopback"] {
+					t.Errorf("the zones are not recorded: %v, %v", in.Request.Zones, err)
+				}
+			}
+		})
+	}
+}
+
+// Every client family that the edge tells apart is one that the policy's data may name, and the other way round.
+func TestClientFamiliesAreKnownToPolicies(t *testing.T) {
+	raw, err := os.ReadFile("../eas/clients.json")
+	must(t, err)
+	var table struct {
+		Rows []struct {
+			Family string `json:"family"`
+		} `json:"rows"`
+	}
+	must(t, json.Unmarshal(raw, &table))
+	families := []string{"other"}
+	for _, r := range table.Rows {
+		families = append(families, r.Family)
+	}
+	_, err = policy.Load(t.Context(), policy.Options{Timeout: 5 * time.Second, Files: policy.Files{"x.yaml": []byte("postern: {config: {access: {denied_clients: [" + strings.Join(families, ", ") + "]}}}\n")}})
+	must(t, err)
+}
