@@ -21,12 +21,14 @@ import (
 	"postern/internal/trust"
 )
 
-// Config is what the door needs. All fields but PolicySource are required.
+// Config is what the door needs. All fields but PolicySource and NoChallenges are required.
 type Config struct {
 	Registry *registry.Registry
 	Index    *registry.Index
 	Journal  registry.Journal
 	Policy   *policy.Active
+
+	NoChallenges map[string]bool // issuers of this process that take no one-time challenges
 
 	PolicySource string // where the policies come from, if not from what is activated through this API
 

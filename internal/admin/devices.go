@@ -123,6 +123,9 @@ func (a *Admin) createChallenge(c *gin.Context, in api.NewChallenge) (out api.Ch
 	if err != nil {
 		return out, err
 	}
+	if d, err := a.cfg.Registry.Device(c, in.Device); err == nil && a.cfg.NoChallenges[d.Issuer] {
+		return out, fmt.Errorf("issuer %s takes no one-time challenges, its configuration says challenges: false; enrol the device through its MDM: %w", d.Issuer, trust.ErrConflict)
+	}
 	secret, ch, err := a.cfg.Registry.CreateChallenge(c, principal(c), in.Device, life)
 	if err != nil {
 		return out, err

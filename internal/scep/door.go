@@ -20,7 +20,7 @@ import (
 	"postern/internal/trust"
 )
 
-// Config is what the door needs. Legacy, Validators, CRL, Limits and Fleet may be left out; everything else is required.
+// Config is what the door needs. Legacy, NoChallenges, Validators, CRL, Limits and Fleet may be left out; everything else is required.
 type Config struct {
 	Issuers  []*ca.Issuer
 	Legacy   map[string]bool // issuers that accept DES, 3DES and SHA-1
@@ -29,6 +29,9 @@ type Config struct {
 	Journal  registry.Journal
 	Now      func() time.Time
 	Log      *slog.Logger
+
+	// NoChallenges are issuers that take no one-time challenge. Each must have a validator, because nobody could enrol otherwise.
+	NoChallenges map[string]bool
 
 	Validators map[string][]Validator                        // by issuer: who is asked, in this order, about challenges that are not ours
 	CRL        func(issuer, ca string) (der []byte, ok bool) // the base CRL that is published, for GetCRL
@@ -55,6 +58,9 @@ func New(cfg Config) (*Door, error) {
 	d := &Door{cfg: cfg, issuers: map[string]*issuer{}, limits: l, slots: newSlots(l.Workers), from: newBuckets[netip.Prefix](l.Address),
 		devices: newBuckets[trust.DeviceID](l.Device), audits: newBuckets[string](Rate{auditBurst, auditPerSecond})}
 	for _, i := range cfg.Issuers {
+		if id := i.Spec().ID; cfg.NoChallenges[id] && len(cfg.Validators[id]) == 0 {
+			return nil, fmt.Errorf("issuer %s takes no one-time challenges and has no validator: nobody could enrol", id)
+		}
 		is := &issuer{Issuer: i, id: i.Spec().ID, legacy: cfg.Legacy[i.Spec().ID], log: cfg.Log.With("issuer", i.Spec().ID)}
 		if err := is.renew(); err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", is.id, err)

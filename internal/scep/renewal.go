@@ -64,7 +64,7 @@ func (d *Door) mayRenew(ctx context.Context, is *issuer, req *Request, a *applic
 		if req.Challenge == "" {
 			return fail(BadRequest, err, "a challenge is required: the certificate was renewed too often")
 		}
-		c, device, owner, err := d.cfg.Registry.Challenge(ctx, is.id, string(req.Challenge))
+		c, device, owner, err := d.challenge(ctx, is, string(req.Challenge))
 		if err == nil && device.ID != a.device.ID {
 			err = registry.ErrChallengeUnknown
 		}

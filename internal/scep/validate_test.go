@@ -141,6 +141,31 @@ func TestValidated(t *testing.T) {
 	}
 }
 
+// An issuer that takes no one-time challenges has to have a validator, which is asked about all; renewals go on.
+func TestNoChallenges(t *testing.T) {
+	only := &service{name: "first"}
+	off := map[string]bool{"contoso": true}
+	g := newGate(t, func(c *Config) { c.NoChallenges, c.Validators = off, map[string][]Validator{"contoso": {only}} })
+	d := g.device()
+	g.wantRefused(BadRequest, func() answer { return g.send(ask{challenge: g.challenge(d)}) })
+	got := g.send(ask{challenge: only.challenge(d.SerialNumber, d.Owner), id: "validated", key: rsaKeys()[1]})
+	if got.cert == nil || g.record(got.cert).Device != d.ID || only.asks != 2 {
+		t.Fatalf("%s %s, asked %d times", got.rep.failInfo, got.rep.failText, only.asks)
+	}
+	if renewed := g.send(ask{kind: RenewalReq, signer: party{rsaKeys()[1], got.cert}, key: rsaKeys()[2], id: "renewed"}); renewed.cert == nil {
+		t.Errorf("renewal: %s %s", renewed.rep.failInfo, renewed.rep.failText)
+	}
+	cfg := g.door.cfg
+	cfg.Validators = nil
+	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "nobody could enrol") {
+		t.Errorf("an issuer with no way to authorise: %v", err)
+	}
+	cfg.NoChallenges = map[string]bool{"fabrikam": true}
+	if _, err := New(cfg); err != nil {
+		t.Error(err)
+	}
+}
+
 // Who is refused, by whom, and what the validator hears of it.
 func TestValidatedRefused(t *testing.T) {
 	g, first, _ := validating(t)

@@ -43,6 +43,8 @@ type IssuerSection struct {
 	URL           string   `yaml:"url" doc:"where the world finds the public listener; it goes into certificates"`
 	LegacyClients bool     `yaml:"legacy_clients" doc:"accept SCEP requests in single DES, 3DES or SHA-1, for old devices"`
 
+	Challenges *bool `yaml:"challenges,omitempty" doc:"one-time challenges of Postern's own; false: nobody enrols here but by intune or webhook, which must be there then, and renewals"`
+
 	Profile *ProfileSection `yaml:"profile,omitempty,flow" doc:"what device certificates are like; what is left out stays as reviewed"`
 	Keys    *KeysSection    `yaml:"keys,omitempty,flow" doc:"where new keys are made: file: (if left out), or pkcs11:, awskms:, azurekms:, cloudkms: in a binary built with the tag of that name"`
 	Intune  *IntuneSection  `yaml:"intune,omitempty,flow" doc:"challenges of Intune's SCEP profiles are validated by Microsoft's service, revocations are pulled from it"`

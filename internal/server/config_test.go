@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/internal/registry"
 )
 
 var update = flag.Bool("update", false, "write the example configuration anew")
@@ -129,6 +131,84 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 		"admin.tls:", "policy.replace:"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no word about %s in:\n%v", want, err)
+		}
+	}
+}
+
+// An issuer at which nobody could enrol is refused, and so is what would make challenges that it does not take.
+func TestChallengesOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		issuer, rest string
+		want         []string // keys of complaints; none: it is valid
+	}{
+		"left out":                 {},
+		"on":                       {issuer: "challenges: true"},
+		"off, nothing else":        {issuer: "challenges: false", want: []string{"issuers[0].challenges: false, and neither"}},
+		"off, and Intune":          {issuer: "challenges: false, intune: {tenant: contoso.com, client: c, secret_file: s}"},
+		"off, and a webhook":       {issuer: "challenges: false, webhook: {name: desk, url: https://desk.contoso.com/, secret_file: s}"},
+		"off, and a page of NDES":  {issuer: "challenges: false, ndes: {user: mdm, password_file: p}", want: []string{"issuers[0].challenges: false, and neither", "issuers[0].ndes: gives out"}},
+		"off, and Jamf beside it":  {issuer: "challenges: false, webhook: {name: desk, url: https://desk.contoso.com/, secret_file: s}, jamf: {user: jamf, password_file: p}", want: []string{"issuers[0].jamf: gives out"}},
+		"off, and asked for again": {issuer: "challenges: false, webhook: {name: desk, url: https://desk.contoso.com/, secret_file: s}", rest: "renewal: {max_renewals: 3}", want: []string{"renewal.max_renewals: 3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			issuer := "id: contoso, organization: Contoso, domains: [contoso.com], url: http://pki.contoso.com"
+			if c.issuer != "" {
+				issuer += ", " + c.issuer
+			}
+			f, err := Parse([]byte("data: var\nissuers: [{" + issuer + "}]\npublic: {listen: ':80', https: {listen: ':443', certificate: c, key: k}}\n" + c.rest))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := f.Validate("/etc/postern")
+			if err == nil && cfg.Issuers[0].NoChallenges != strings.Contains(c.issuer, "false") {
+				t.Errorf("challenges off: %t", cfg.Issuers[0].NoChallenges)
+			}
+			if (err == nil) != (len(c.want) == 0) {
+				t.Errorf("%v; want complaints %q", err, c.want)
+			}
+			for _, want := range c.want {
+				if err != nil && !strings.Contains(err.Error(), want) {
+					t.Errorf("no word of %q in:\n%v", want, err)
+				}
+			}
+		})
+	}
+}
+
+// Each key of the section of renewals arrives, and what cannot be meant is refused by its name.
+func TestRenewalSection(t *testing.T) {
+	defaults := registry.RenewalRules{MaxSilence: DefaultMaxSilence}
+	for text, c := range map[string]struct {
+		rules registry.RenewalRules
+		want  string // in the complaint; "" for none
+	}{
+		"":                              {rules: defaults},
+		"renewal: {}":                   {rules: registry.RenewalRules{}},
+		"renewal: {window: 720h}":       {rules: registry.RenewalRules{Window: 720 * time.Hour}},
+		"renewal: {window: 0s}":         {rules: registry.RenewalRules{}},
+		"renewal: {max_renewals: 10}":   {rules: registry.RenewalRules{MaxRenewals: 10}},
+		"renewal: {max_silence: 48h}":   {rules: registry.RenewalRules{MaxSilence: 48 * time.Hour}},
+		"renewal: {max_silence: 0s}":    {rules: registry.RenewalRules{}},
+		"renewal: {window: -1s}":        {want: "renewal.window: -1s"},
+		"renewal: {window: 100000h}":    {want: "renewal.window: 100000h"},
+		"renewal: {max_renewals: -1}":   {want: "renewal.max_renewals: -1"},
+		"renewal: {max_renewals: 1e6}":  {want: "max_renewals"},
+		"renewal: {max_renewals: 1001}": {want: "renewal.max_renewals: 1001"},
+		"renewal: {max_silence: -48h}":  {want: "renewal.max_silence: -48h"},
+		"renewal: {max_silence: week}":  {want: "week"},
+		"renewal: {windw: 720h}":        {want: "windw"},
+		"renewal: {window: 720h, max_renewals: 3, max_silence: 24h}": {rules: registry.RenewalRules{Window: 720 * time.Hour, MaxRenewals: 3, MaxSilence: 24 * time.Hour}},
+	} {
+		f, err := Parse([]byte("data: var\nadmin: {listen: '127.0.0.1:9000'}\n" + text))
+		var cfg *Config
+		if err == nil {
+			cfg, err = f.Validate("/etc/postern")
+		}
+		switch {
+		case c.want == "" && err != nil, c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%q: %v; want %q", text, err, c.want)
+		case err == nil && cfg.Renewal != c.rules:
+			t.Errorf("%q: %+v", text, cfg.Renewal)
 		}
 	}
 }

@@ -17,8 +17,8 @@ import (
 
 // enrolment makes the SCEP door with whoever may say who enrols, and the pages on which MDMs fetch challenges.
 func (s *Server) enrolment() (*entrances, error) {
-	c := scep.Config{Issuers: s.issuers, Legacy: map[string]bool{}, Registry: s.registry, Policy: s.policy, Journal: s.journal, Now: s.opts.Now, Log: s.opts.Log,
-		Validators: map[string][]scep.Validator{}, CRL: s.publisher.Base, Fleet: s.index.Fleet}
+	c := scep.Config{Issuers: s.issuers, Legacy: map[string]bool{}, NoChallenges: s.noChallenges(), Registry: s.registry, Policy: s.policy, Journal: s.journal,
+		Now: s.opts.Now, Log: s.opts.Log, Validators: map[string][]scep.Validator{}, CRL: s.publisher.Base, Fleet: s.index.Fleet}
 	attempts := mdm.NewAttempts(s.opts.Now)
 	e := &entrances{pages: pages{}, ndes: map[string]http.Handler{}}
 	for _, i := range s.opts.Config.Issuers {
@@ -42,6 +42,15 @@ func (s *Server) enrolment() (*entrances, error) {
 	var err error
 	e.scep, err = scep.New(c)
 	return e, err
+}
+
+// noChallenges are the issuers that take no one-time challenges.
+func (s *Server) noChallenges() map[string]bool {
+	out := map[string]bool{}
+	for _, i := range s.opts.Config.Issuers {
+		out[i.ID] = i.NoChallenges
+	}
+	return out
 }
 
 // validators are asked about challenges that are not Postern's own, in this order.

@@ -84,6 +84,8 @@ func document(v reflect.Value, path string, comments yaml.CommentMap) {
 func Complete() File {
 	f := Example("contoso", "Contoso", "contoso.com")
 	f.Issuers[0].URL = "http://pki.contoso.com"
+	challenges := true
+	f.Issuers[0].Challenges = &challenges
 	f.Issuers[0].Profile = &ProfileSection{Lifetime: Duration(365 * 24 * time.Hour), PolicyOIDs: []string{"1.3.6.1.4.1.99999.1.1"},
 		KeyTypes: []string{"rsa2048", "p256", "p384"}, ExtraNames: []string{"serial_number"}}
 	f.Issuers[0].Keys = &KeysSection{Root: "file:/srv/keys/root.key", Issuing: "file:/srv/keys/issuing-{n}.key", RA: "file:/srv/keys/ra-{n}.key"}

@@ -38,6 +38,7 @@ type Issuer struct {
 	ID, Organization, URL string
 	Domains               []string
 	LegacyClients         bool
+	NoChallenges          bool // one-time challenges are neither made nor taken
 
 	Profile certs.Overrides
 	Keys    ca.Keys
@@ -121,7 +122,7 @@ func (f *File) Validate(dir string) (*Config, error) {
 	if f.Admin != nil {
 		c.Admin = f.Admin.valid(&p, abs)
 	}
-	c.Renewal = f.Renewal.valid(&p)
+	c.Renewal = f.Renewal.valid(&p, c.Issuers)
 	if f.Policy != nil {
 		c.Policy = f.Policy.validate(abs, &p)
 	}

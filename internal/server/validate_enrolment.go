@@ -13,6 +13,10 @@ var sourceName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 
 // validEnrolment checks who else than the holder of a one-time challenge may enrol.
 func (s *IssuerSection) validEnrolment(p *problems, at func(string) string, abs func(string) string, is *Issuer) {
+	is.NoChallenges = s.Challenges != nil && !*s.Challenges
+	if is.NoChallenges {
+		s.validWithoutChallenges(p, at)
+	}
 	if i := s.Intune; i != nil {
 		if i.Tenant == "" || i.Client == "" || i.SecretFile == "" {
 			p.add(at("intune"), "want tenant, client and secret_file of an app registration with the permission scep_challenge_provider")
@@ -54,6 +58,19 @@ func (s *IssuerSection) validEnrolment(p *problems, at func(string) string, abs 
 	}
 }
 
+// validWithoutChallenges refuses an issuer at which nobody could enrol, and pages that would make what it does not take.
+func (s *IssuerSection) validWithoutChallenges(p *problems, at func(string) string) {
+	if s.Intune == nil && s.Webhook == nil {
+		p.add(at("challenges"), "false, and neither intune nor webhook: nobody could enrol; add one of them, or leave this out")
+	}
+	if s.Jamf != nil {
+		p.add(at("jamf"), "gives out one-time challenges, which challenges: false does not take")
+	}
+	if s.NDES != nil {
+		p.add(at("ndes"), "gives out one-time challenges, which challenges: false does not take")
+	}
+}
+
 // unbound checks how many challenges may be open that are made for no device.
 func (p *problems) unbound(path string, n int) {
 	if n < 0 || n > registry.MaxUnboundOpen {
@@ -64,8 +81,8 @@ func (p *problems) unbound(path string, n int) {
 // DefaultMaxSilence is renewal.max_silence where the section is left out; it is max_silence of the access policy.
 const DefaultMaxSilence = 7 * 24 * time.Hour
 
-// valid returns the rules; those of a section that is left out if s is nil.
-func (s *RenewalSection) valid(p *problems) registry.RenewalRules {
+// valid returns the rules for these issuers; those of a section that is left out if s is nil.
+func (s *RenewalSection) valid(p *problems, issuers []Issuer) registry.RenewalRules {
 	if s == nil {
 		return registry.RenewalRules{MaxSilence: DefaultMaxSilence}
 	}
@@ -76,6 +93,11 @@ func (s *RenewalSection) valid(p *problems) registry.RenewalRules {
 	}
 	if s.MaxRenewals < 0 || s.MaxRenewals > 1000 {
 		p.add("renewal.max_renewals", "%d: want 0 to 1000", s.MaxRenewals)
+	}
+	for i, is := range issuers {
+		if is.NoChallenges && s.MaxRenewals > 0 {
+			p.add("renewal.max_renewals", "%d: then a one-time challenge is asked for again, which issuers[%d].challenges: false does not take", s.MaxRenewals, i)
+		}
 	}
 	return registry.RenewalRules{Window: time.Duration(s.Window), MaxRenewals: s.MaxRenewals, MaxSilence: time.Duration(s.MaxSilence)}
 }

@@ -24,8 +24,9 @@ type Applicant struct {
 // PosternOptions change what `postern init` writes.
 type PosternOptions struct {
 	Binary string
-	Legacy bool   // accept DES, 3DES and SHA-1
-	Policy string // directory with further policies
+	Legacy bool     // accept DES, 3DES and SHA-1
+	Policy string   // directory with further policies
+	Issuer []string // further keys of the issuer, each a line of YAML
 }
 
 // Postern is an installation of Postern in a directory, with ports of its own. The path of the directory must be short: a socket is in it.
@@ -64,7 +65,7 @@ func NewPostern(dir string, o PosternOptions) (*Postern, error) {
 		return nil, err
 	}
 	for _, c := range [][2]string{{"127.0.0.1:8080", address[0]}, {"127.0.0.1:8443", address[1]}, {"127.0.0.1:9000", address[2]},
-		{"legacy_clients: false", fmt.Sprintf("legacy_clients: %t", o.Legacy)}, {`path: ""`, fmt.Sprintf("path: %q", o.Policy)}} {
+		{"legacy_clients: false", strings.Join(append([]string{fmt.Sprintf("legacy_clients: %t", o.Legacy)}, o.Issuer...), "\n    ")}, {`path: ""`, fmt.Sprintf("path: %q", o.Policy)}} {
 		if !bytes.Contains(text, []byte(c[0])) {
 			return nil, fmt.Errorf("postern.yaml has no %q", c[0])
 		}
