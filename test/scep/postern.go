@@ -27,6 +27,7 @@ type PosternOptions struct {
 	Legacy bool     // accept DES, 3DES and SHA-1
 	Policy string   // directory with further policies
 	Issuer []string // further keys of the issuer, each a line of YAML
+	More   string   // further sections, in YAML
 }
 
 // Postern is an installation of Postern in a directory, with ports of its own. The path of the directory must be short: a socket is in it.
@@ -72,7 +73,7 @@ func NewPostern(dir string, o PosternOptions) (*Postern, error) {
 		text = bytes.ReplaceAll(text, []byte(c[0]), []byte(c[1]))
 	}
 	p.URL = "http://" + address[0] + "/scep/" + Issuer
-	return p, os.WriteFile(path, text, 0o600)
+	return p, os.WriteFile(path, append(text, "\n"+o.More+"\n"...), 0o600)
 }
 
 // run runs the binary to its end and returns what it printed.
