@@ -182,20 +182,23 @@ func TestPeer(t *testing.T) {
 func table(names []string, columns [][]string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| Section | Sent | Expected | %s |\n|---|---|---|%s\n", strings.Join(names, " | "), strings.Repeat("---|", len(names)))
-	yes := make([]int, len(columns))
+	yes, notAsked := make([]int, len(columns)), make([]int, len(columns))
 	for i, r := range rows() {
 		fmt.Fprintf(&b, "| %s | %s | %s |", r.section, r.sent, r.want.text)
 		for c := range columns {
 			fmt.Fprintf(&b, " %s |", strings.ReplaceAll(columns[c][i], "|", "/"))
-			if columns[c][i] == "yes" {
+			switch {
+			case columns[c][i] == "yes":
 				yes[c]++
+			case strings.HasPrefix(columns[c][i], "–"):
+				notAsked[c]++
 			}
 		}
 		b.WriteByte('\n')
 	}
 	b.WriteString("\n")
 	for c, n := range names {
-		fmt.Fprintf(&b, "%s: %d of %d rows \"yes\".\n", n, yes[c], len(columns[c]))
+		fmt.Fprintf(&b, "%s: %d of %d rows \"yes\", %d not asked.\n", n, yes[c], len(columns[c]), notAsked[c])
 	}
 	return b.String()
 }
