@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -284,5 +286,58 @@ func TestLargeMailStreams(t *testing.T) {
 	}
 	if seen := w.takeSeen(); len(seen) != 1 || len(seen[0].body) != 5<<20 {
 		t.Error("the mail did not arrive whole")
+	}
+}
+
+// TestMultipart: an answer in parts (MS-ASCMD, section 2.2.1.1.1), asked for by header or by the option in a base64 query, arrives byte for byte, whatever its
+// length and however it is framed.
+func TestMultipart(t *testing.T) {
+	w := newWorld(t, options{})
+	_, c := w.managed(alice, "")
+	// MultiPartResponse: the number of parts, offset and length of each, and the parts: WBXML, and an attachment with every octet in it.
+	multipart := func(attachment int) string {
+		wbxml := "\x03\x01\x6a\x00\x00\x14ENM\x031\x00\x01\x01"
+		var every [256]byte
+		for i := range every {
+			every[i] = byte(i)
+		}
+		data := strings.Repeat(string(every[:]), attachment/256)
+		b := binary.LittleEndian.AppendUint32(nil, 2)
+		for _, n := range []int{4 + 2*8, len(wbxml), 4 + 2*8 + len(wbxml), len(data)} {
+			b = binary.LittleEndian.AppendUint32(b, uint32(n))
+		}
+		return string(b) + wbxml + data
+	}
+	// Version 16.1, ItemOperations, no policy key, and the options AcceptMultiPart and User.
+	raw := "\xa1\x13\x09\x04\x08" + aliceEAS + "\x00\x06iPhone\x07\x01\x02\x08" + string(rune(len(alice))) + alice
+	for name, k := range map[string]call{
+		"header": {query: command("ItemOperations", alice, aliceEAS).query, header: map[string]string{"MS-ASAcceptMultiPart": "T"}},
+		"base64": {query: base64.StdEncoding.EncodeToString([]byte(raw))},
+	} {
+		for _, size := range []int{256, 14 << 10, 3 << 20} {
+			for _, chunked := range []bool{false, true} {
+				want := multipart(size)
+				w.answerWith(func(rw http.ResponseWriter, _ *http.Request) {
+					rw.Header().Set("Content-Type", "application/vnd.ms-sync.multipart")
+					if !chunked {
+						rw.Header().Set("Content-Length", strconv.Itoa(len(want)))
+					}
+					for part := range slices.Chunk([]byte(want), 10_007) {
+						_, _ = rw.Write(part)
+						rw.(http.Flusher).Flush()
+					}
+				})
+				k.auth, k.body = basic(alice), "\x03\x01\x6a\x00fetch"
+				for _, h2 := range []bool{false, true} {
+					got := w.do(w.phone(&c, h2), k)
+					if got.status != 200 || got.body != want || got.header.Get("Content-Type") != "application/vnd.ms-sync.multipart" {
+						t.Errorf("%s, %d bytes, chunked %v, h2 %v: status %d, %d bytes, %v", name, len(want), chunked, h2, got.status, len(got.body), got.header)
+					}
+					if seen := w.takeSeen(); len(seen) != 1 || seen[0].uri != "/Microsoft-Server-ActiveSync?"+k.query || seen[0].header.Get("MS-ASAcceptMultiPart") != k.header["MS-ASAcceptMultiPart"] {
+						t.Errorf("%s: upstream got %v", name, seen)
+					}
+				}
+			}
+		}
 	}
 }

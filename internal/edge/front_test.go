@@ -2,7 +2,6 @@ package edge_test
 
 import (
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -217,45 +216,6 @@ func TestAutodiscover(t *testing.T) {
 	}
 	if n := w.countSeen(); n != 0 {
 		t.Errorf("the upstream got %d requests", n)
-	}
-}
-
-// TestTLS: the issuing CA is named to the phone, old versions are refused, and a resumed session does not outlive a revocation.
-func TestTLS(t *testing.T) {
-	w := newWorld(t, options{})
-	_, c := w.managed(alice, "")
-	var asked [][]byte
-	config := &tls.Config{RootCAs: w.roots, ServerName: gateHost, GetClientCertificate: func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		asked = r.AcceptableCAs
-		return &c, nil
-	}}
-	conn, err := tls.Dial("tcp", w.addr, config)
-	must(t, err)
-	_ = conn.Close()
-	if len(asked) != 1 || string(asked[0]) != string(w.ca.cert.RawSubject) {
-		t.Errorf("the phone was asked for certificates of %q", asked)
-	}
-	if conn, err := tls.Dial("tcp", w.addr, &tls.Config{RootCAs: w.roots, ServerName: gateHost, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
-		_ = conn.Close()
-		t.Error("TLS 1.1 was accepted")
-	}
-	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		d, c := w.managed(fmt.Sprintf("u%d@contoso.com", version), "")
-		k := command("FolderSync", d.Owner, fmt.Sprintf("PHONE%d", version))
-		phone := w.phone(&c, false)
-		tr := phone.Transport.(*http.Transport)
-		tr.TLSClientConfig.MaxVersion, tr.DisableKeepAlives = version, true
-		for range 3 {
-			if got := w.do(phone, k); phoneSees(got) != mail {
-				t.Errorf("TLS %x: %s", version, phoneSees(got))
-			}
-		}
-		_, err := w.reg.Revoke(t.Context(), root, "contoso", serialOf(c), trust.KeyCompromise, "")
-		must(t, err)
-		w.sync()
-		if got := w.do(phone, k); phoneSees(got) != blocked {
-			t.Errorf("TLS %x: after the revocation the phone sees %s", version, phoneSees(got))
-		}
 	}
 }
 
