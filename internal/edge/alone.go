@@ -48,13 +48,14 @@ var (
 type dialer struct {
 	tls    *tls.Config
 	tcp    net.Dialer
-	habits sync.Map // of servers, by scheme and host: *habit; only servers that are allowed get so far
+	mu     sync.RWMutex
+	habits map[string]*habit // of servers, by host; only servers that are allowed get so far
 }
 
 func newDialer(config *tls.Config) *dialer {
 	config = config.Clone()
 	config.NextProtos = []string{protocolHTTP2, protocolHTTP1}
-	return &dialer{tls: config, tcp: net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}}
+	return &dialer{tls: config, tcp: net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}, habits: map[string]*habit{}}
 }
 
 // dial connects to the server of a URL. errHTTP2 says that it wants to speak that, and that the connection is closed again.
@@ -88,13 +89,20 @@ func (d *dialer) dial(ctx context.Context, to *url.URL) (*line, error) {
 	return l, nil
 }
 
-// habit returns what is known of the server of a URL.
-func (d *dialer) habit(server string) *habit {
-	if h, ok := d.habits.Load(server); ok {
-		return h.(*habit)
+// habit returns what is known of a server.
+func (d *dialer) habit(host string) *habit {
+	d.mu.RLock()
+	h := d.habits[host]
+	d.mu.RUnlock()
+	if h != nil {
+		return h
 	}
-	h, _ := d.habits.LoadOrStore(server, &habit{})
-	return h.(*habit)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.habits[host] == nil {
+		d.habits[host] = &habit{}
+	}
+	return d.habits[host]
 }
 
 // alone sends a command of a user over HTTP/1.1 on a connection that carries nothing else meanwhile, and reads the head of the answer, all in the caller's
@@ -116,8 +124,7 @@ func (d *dialer) alone(r *http.Request, place *resting, user string) (*http.Resp
 	default:
 		r.Body = http.NoBody // anything else would be sent as a body of unknown length
 	}
-	server := r.URL.Scheme + "://" + r.URL.Host
-	x := &call{habit: d.habit(server), place: place, to: server + " " + user}
+	x := &call{habit: d.habit(r.URL.Host), place: place, to: destination{r.URL.Host, user}}
 	if err := x.connect(d, r); err != nil {
 		return nil, err
 	}
@@ -139,7 +146,7 @@ type call struct {
 	plan   plan
 	again  bool     // the connection has carried a command before
 	place  *resting // of the connection afterwards
-	to     string
+	to     destination
 	stop   func() bool // lets go of the context
 	reader *bufio.Reader
 	head   headReader

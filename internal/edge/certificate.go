@@ -78,24 +78,24 @@ func (c *connection) issuer(a *anchors, tenant string, now time.Time) string {
 	return c.chain.issuer
 }
 
-// certificate returns the facts of the client certificate at a moment.
-func (e *Edge) certificate(c *connection, tenant string, now time.Time) policy.CertFacts {
-	f := policy.CertFacts{Status: "none"}
+// certificate returns the facts of the client certificate at a moment, and when it was first used; the zero time for not yet.
+func (e *Edge) certificate(c *connection, tenant string, now time.Time) (f policy.CertFacts, used time.Time) {
+	f.Status = "none"
 	if c.leaf == nil {
-		return f
+		return f, used
 	}
 	f.Present = true
 	f.Issuer = c.issuer(e.anchors.Load(), tenant, now)
 	if f.Issuer == "" {
 		f.Problem = "untrusted"
-		return f
+		return f, used
 	}
 	f.Serial, f.NotAfter = string(c.serial), c.leaf.NotAfter.Unix()
 	known, ok := e.cfg.Index.Certificate(f.Issuer, c.serial)
 	if !ok || known.Fingerprint != c.fingerprint {
 		// Signed by our CA, and not in the registry: the signature alone admits nobody.
 		f.Problem = "unknown"
-		return f
+		return f, used
 	}
 	f.Status, f.Device, f.Reason = string(known.Status), string(known.Device), string(known.Reason)
 	f.ChangedAt = policy.Seconds(known.ChangedAt)
@@ -115,7 +115,7 @@ func (e *Edge) certificate(c *connection, tenant string, now time.Time) policy.C
 	case !now.Before(c.leaf.NotAfter):
 		f.Problem = "expired"
 	}
-	return f
+	return f, known.FirstUsed
 }
 
 // current follows the successors of a certificate to the last.

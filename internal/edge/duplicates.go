@@ -9,8 +9,8 @@ import (
 	"postern/internal/trust"
 )
 
-// duplicates says where else the claimed DeviceId and the certificate's device are in use.
-func (e *Edge) duplicates(in *policy.AccessInput, own trust.MailProfile, device trust.Device) {
+// duplicates says where else the claimed DeviceId and the certificate's device are in use. used is when the certificate was first used.
+func (e *Edge) duplicates(in *policy.AccessInput, own trust.MailProfile, device trust.Device, used time.Time) {
 	if in.Claimed.DeviceID == "" {
 		return
 	}
@@ -18,7 +18,7 @@ func (e *Edge) duplicates(in *policy.AccessInput, own trust.MailProfile, device 
 		in.Duplicate.DeviceIDManaged, in.Duplicate.ManagedDevice = true, string(id)
 	}
 	if in.Certificate.Device != "" {
-		e.otherDeviceID(in, own, device.ID)
+		e.otherDeviceID(in, own, device.ID, used)
 	}
 	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && e.sameUserModel(in, own.Tenant)
 }
@@ -79,10 +79,13 @@ func (e *Edge) counts(p trust.MailProfile) bool {
 
 // otherDeviceID finds the DeviceId that stands against the claimed one: of the same client family on the certificate's device. Of several, the one most
 // recently seen among those that were there first decides, because each of them has to have fallen silent before a newcomer takes the place.
-func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID) {
+func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID, used time.Time) {
 	others := e.cfg.Index.ProfilesOfDevice(device)
 	full := len(others) >= maxProfiles && !in.Profile.Known
-	begun := e.firstUse(in)
+	begun := in.Now // where it is used for the first time
+	if !used.IsZero() {
+		begun = used.Unix()
+	}
 	others = slices.DeleteFunc(others, func(p trust.MailProfile) bool {
 		if string(p.Serial) != in.Certificate.Serial && p.LastSeen.Unix() <= begun {
 			// Not seen since this certificate came into use: it is what was on the phone before a wipe, which changes the DeviceId.
@@ -109,13 +112,4 @@ func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, devi
 	in.Duplicate.OtherDeviceID = worst.ClientID
 	in.Duplicate.OtherLastSeen, in.Duplicate.OtherFirstSeen = policy.Seconds(worst.LastSeen), policy.Seconds(worst.FirstSeen)
 	in.Duplicate.OtherIsOlder = first(worst)
-}
-
-// firstUse returns when the certificate of the connection was first used; it is now where that is not known yet.
-func (e *Edge) firstUse(in *policy.AccessInput) int64 {
-	known, ok := e.cfg.Index.Certificate(in.Certificate.Issuer, trust.Serial(in.Certificate.Serial))
-	if !ok || known.FirstUsed.IsZero() {
-		return in.Now
-	}
-	return known.FirstUsed.Unix()
 }

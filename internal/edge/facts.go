@@ -34,7 +34,8 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 	if q.client.Family == familyApple && q.client.Platform == "ios" {
 		in.Claimed.OSNumber = policy.HighestVersion(q.client.Version)
 	}
-	in.Certificate = e.certificate(q.conn, q.tenant, now)
+	var used time.Time
+	in.Certificate, used = e.certificate(q.conn, q.tenant, now)
 	tenant := e.tenant(q, in)
 	in.Request = policy.RequestFacts{Class: q.class, Protocol: q.protocol, Tenant: tenant, Host: q.host, Method: q.method,
 		Command: strings.ToLower(q.eas.Command.String()), Version: int(q.eas.Version), SourceIP: q.remote}
@@ -42,9 +43,7 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 
 	s := situation{input: in}
 	if c := in.Certificate; c.Problem == "" && (c.Status == string(trust.Good) || c.Status == string(trust.Superseded)) {
-		in.Assurance, s.proved = "certificate", true
-		known, _ := e.cfg.Index.Certificate(c.Issuer, trust.Serial(c.Serial))
-		s.certUse = known.FirstUsed.IsZero()
+		in.Assurance, s.proved, s.certUse = "certificate", true, used.IsZero()
 	}
 	e.tokenFacts(in, q, now)
 	s.profile = trust.MailProfile{Tenant: tenant, Protocol: q.protocol, ClientID: in.Claimed.DeviceID, User: in.Credential.User, Credential: in.Credential.Kind}
@@ -66,7 +65,7 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 		in.Claimed.Model = cmp.Or(in.Claimed.Model, known.Model)
 		in.Profile = policy.ProfileFacts{Known: true, ID: known.ID, FirstSeen: policy.Seconds(known.FirstSeen), Certificate: string(known.Serial), Linked: known.Linked && known.Device == device.ID}
 	}
-	e.duplicates(in, s.profile, device)
+	e.duplicates(in, s.profile, device, used)
 	return s
 }
 

@@ -14,19 +14,12 @@ import (
 // errTimeout is why a command is cancelled that the upstream does not begin to answer.
 var errTimeout = errors.New("the upstream did not answer in time")
 
-// forward streams an allowed command to the upstream and its answer to the phone, byte for byte. r's context ends the exchange: when the phone goes away,
-// when the command is no longer allowed, or when the edge stops.
-func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	limit := newDeadline(timeoutFor(f.request.eas.Command), func() { cancel(errTimeout) })
+// forward streams an allowed command to the upstream and its answer to the phone, byte for byte. ctx is what f cancels, and ends the exchange: when the phone
+// goes away, when the command is no longer allowed, or when the edge stops.
+func (e *Edge) forward(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flight) {
+	limit := newDeadline(timeoutFor(f.request.eas.Command), func() { f.cancel(errTimeout) })
 	defer limit.stop()
-	out := e.upstream.request(ctx, r.Method, r.URL.EscapedPath(), r.URL.RawQuery)
-	out.Header = r.Header
-	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header["User-Agent"] = nil
-	}
-	out.ContentLength = r.ContentLength
+	out := e.upstream.outgoing(ctx, r)
 	var sent *kept
 	if r.ContentLength != 0 {
 		sent = &kept{ReadCloser: r.Body, length: r.ContentLength, more: len(e.cfg.UpstreamHosts) == 0}
@@ -43,18 +36,25 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 		err = ctx.Err()
 	}
 	if err != nil {
-		e.unanswered(ctx, w, r, f, err)
+		e.unanswered(ctx, w, f, err)
 		return
 	}
 	defer func() { _ = resp.Body.Close() }() // an answer that was not read to its end is of no use to anybody
 	limit.stop()
 	setReadDeadline(w, 0)
+	e.deliver(ctx, w, f, resp)
+}
+
+// deliver sends an answer of the upstream to the phone. It is no part of its caller, whose place on the stack a Ping keeps for an hour.
+//
+//go:noinline
+func (e *Edge) deliver(ctx context.Context, w http.ResponseWriter, f *flight, resp *http.Response) {
 	var whole []byte
 	if n := resp.ContentLength; n >= 0 && n <= smallAnswer {
 		// Whole before it begins: one write instead of three, and an upstream that breaks off is still a fault that can be said.
 		whole = make([]byte, n)
 		if _, err := io.ReadFull(resp.Body, whole); err != nil {
-			e.unanswered(ctx, w, r, f, err)
+			e.unanswered(ctx, w, f, err)
 			return
 		}
 	}
@@ -62,6 +62,7 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 	copyHeader(w.Header(), resp.Header)
 	e.ownChallenge(w.Header(), f.request)
 	w.WriteHeader(resp.StatusCode)
+	var err error
 	switch {
 	case whole == nil:
 		err = stream(w, resp.Body)
@@ -78,7 +79,7 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, f *flight) {
 const smallAnswer = 16 << 10
 
 // unanswered answers for an upstream that did not: with the refusal if the command was ended for that, with a fault otherwise.
-func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flight, err error) {
+func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, f *flight, err error) {
 	cause := context.Cause(ctx)
 	var end *ended
 	var away *redirected
@@ -92,7 +93,7 @@ func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Re
 		answer(w, "", http.StatusServiceUnavailable, "", nil)
 	case errors.Is(cause, errTimeout):
 		e.failed(w, f.request, faultTimeout, "The upstream did not answer in time.")
-	case r.Context().Err() != nil:
+	case ctx.Err() != nil:
 		// The phone has gone.
 	case errors.As(err, &away):
 		e.cfg.Log.WarnContext(ctx, "edge: upstream tried to redirect", "status", away.status, "to", away.host)
@@ -107,9 +108,9 @@ func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, r *http.Re
 	default:
 		e.cfg.Log.WarnContext(ctx, "edge: upstream cannot be reached", "error", err)
 		if timeoutFor(f.request.eas.Command) == longPollTimeout {
-			e.linger(r.Context())
-			if r.Context().Err() != nil {
-				e.unanswered(r.Context(), w, r, f, err)
+			e.linger(ctx)
+			if ctx.Err() != nil {
+				e.unanswered(ctx, w, f, err)
 				return
 			}
 		}

@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"crypto/tls"
 	"strconv"
-	"strings"
 )
 
 // framingHeader marks a request whose framing two readers could understand differently. It is put in by guarded; a client that sends it itself is refused
 // like one that earned it.
 const framingHeader = "X-Postern-Framing"
 
-var framingMark = []byte(framingHeader + ": conflict\r\n")
+var (
+	framingMark      = []byte(framingHeader + ": conflict\r\n")
+	contentLength    = []byte("Content-Length")
+	transferEncoding = []byte("Transfer-Encoding")
+)
 
 // guarded is an HTTP/1.1 connection whose requests are read along, because net/http passes over what RFC 9112, section 6.3 calls a possible attack:
 // Content-Length beside Transfer-Encoding (it drops the first silently). Such a request gets framingHeader, and the front refuses it.
@@ -87,12 +90,12 @@ func (s *scanner) feed(b []byte) int {
 			break
 		}
 		s.keep(b[i : i+end])
-		line := strings.TrimSuffix(string(s.line), "\r")
+		line := bytes.TrimSuffix(s.line, []byte("\r"))
 		began := i
 		if len(s.line) > end {
 			began = 0 // the line began in an earlier read
 		}
-		s.line = s.line[:0]
+		s.line = s.line[:0] // line is read before it is written again
 		i += end + 1
 		if s.endOfLine(line) {
 			s.state = passing
@@ -116,13 +119,13 @@ func (s *scanner) next() {
 }
 
 // endOfLine takes one line, and reports whether a head in conflict ends with it.
-func (s *scanner) endOfLine(line string) (conflict bool) {
+func (s *scanner) endOfLine(line []byte) (conflict bool) {
 	switch s.state {
 	case inHead:
 		return s.headLine(line)
 	case inChunkSize:
-		digits, _, _ := strings.Cut(line, ";")
-		n, err := strconv.ParseInt(strings.TrimRight(digits, " \t"), 16, 62)
+		digits, _, _ := bytes.Cut(line, []byte(";"))
+		n, err := strconv.ParseInt(string(bytes.TrimRight(digits, " \t")), 16, 62)
 		switch {
 		case err != nil || n < 0:
 			s.state = passing
@@ -132,35 +135,35 @@ func (s *scanner) endOfLine(line string) (conflict bool) {
 			s.state, s.left = inChunkData, n+2
 		}
 	case inTrailer:
-		if line == "" {
+		if len(line) == 0 {
 			*s = scanner{line: s.line}
 		}
 	}
 	return false
 }
 
-func (s *scanner) headLine(line string) (conflict bool) {
+func (s *scanner) headLine(line []byte) (conflict bool) {
 	switch {
 	case !s.first:
 		// Empty lines before a request line are passed over (RFC 9112, section 2.2).
-		s.first, s.old = line != "", strings.HasSuffix(line, "HTTP/1.0")
-	case line == "":
+		s.first, s.old = len(line) > 0, bytes.HasSuffix(line, []byte("HTTP/1.0"))
+	case len(line) == 0:
 		return s.endOfHead()
 	case line[0] == ' ' || line[0] == '\t':
 		s.folded = true
 	default:
-		name, value, _ := strings.Cut(line, ":")
-		value = strings.Trim(value, " \t")
-		switch strings.ToLower(strings.TrimRight(name, " \t")) {
-		case "content-length":
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		name, value = bytes.TrimRight(name, " \t"), bytes.Trim(value, " \t")
+		switch {
+		case bytes.EqualFold(name, contentLength):
 			s.lengths++
 			s.length = -1
-			if n, err := strconv.ParseUint(value, 10, 62); err == nil {
+			if n, err := strconv.ParseUint(string(value), 10, 62); err == nil {
 				s.length = int64(n)
 			}
-		case "transfer-encoding":
+		case bytes.EqualFold(name, transferEncoding):
 			s.encodings++
-			s.chunked = strings.EqualFold(value, "chunked")
+			s.chunked = bytes.EqualFold(value, []byte("chunked"))
 		}
 	}
 	return false

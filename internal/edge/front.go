@@ -40,22 +40,25 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	// From here on the address is the phone's, whoever stands between.
 	remote := e.proxies.remote(r)
 	r.RemoteAddr = net.JoinHostPort(remote, "0")
-	reason := conflict(r.Header)
+	q := &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, conflict: conflict(r.Header)}
 	cleanHeader(r.Header)
 	path := r.URL.EscapedPath()
 	switch {
 	case strings.EqualFold(path, pathEAS):
-		e.serveEAS(w, r, &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, conflict: reason, protocol: protocolEAS})
-	case reason != "":
+		q.protocol = protocolEAS
+		e.serveEAS(w, r, q)
+	case q.conflict != "":
 		closeWith(w, http.StatusBadRequest)
 	case strings.EqualFold(path, pathAutodiscoverXML):
 		e.autodiscoverXML(w, r, tenant)
 	case strings.EqualFold(path, pathAutodiscoverJSON) || strings.HasPrefix(strings.ToLower(path), pathAutodiscoverJSON+"/v1.0/"):
 		e.autodiscoverJSON(w, r, tenant)
 	case e.front.serves(path):
-		e.serveOAuth(w, r, &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, protocol: protocolOAuth})
+		q.protocol = protocolOAuth
+		e.serveOAuth(w, r, q)
 	case e.isEWS(path):
-		e.serveEWS(w, r, &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, protocol: protocolEWS})
+		q.protocol = protocolEWS
+		e.serveEWS(w, r, q)
 	default:
 		answer(w, "", http.StatusNotFound, "", nil)
 	}

@@ -113,7 +113,8 @@ func (e *Edge) readToken(r *http.Request) (oauth.TokenRequest, error) {
 func (e *Edge) signIn(q *request, ticket string, credential policy.CredentialFacts, now time.Time) situation {
 	in := &policy.AccessInput{Now: now.Unix(), Credential: credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}}
 	in.Claimed = policy.ClaimedFacts{UserAgent: q.userAgent, Family: q.client.Family, Platform: q.client.Platform, Model: q.client.Model}
-	in.Certificate = e.certificate(q.conn, q.tenant, now)
+	var used time.Time
+	in.Certificate, used = e.certificate(q.conn, q.tenant, now)
 	in.Request = policy.RequestFacts{Class: q.class, Protocol: q.protocol, Tenant: e.tenant(q, in), Host: q.host, Method: q.method, Command: q.grant, SourceIP: q.remote}
 	in.Snapshot.Behind = int64(e.behind(now) / time.Second)
 	s := situation{input: in}
@@ -129,9 +130,7 @@ func (e *Edge) signIn(q *request, ticket string, credential policy.CredentialFac
 	}
 	switch c := in.Certificate; {
 	case c.Problem == "" && (c.Status == string(trust.Good) || c.Status == string(trust.Superseded)):
-		in.Assurance, s.proved = "certificate", true
-		known, _ := e.cfg.Index.Certificate(c.Issuer, trust.Serial(c.Serial))
-		s.certUse = known.FirstUsed.IsZero()
+		in.Assurance, s.proved, s.certUse = "certificate", true, used.IsZero()
 	case in.Ticket.Status == "live" && !c.Present:
 		in.Assurance = "token"
 	}

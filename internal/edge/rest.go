@@ -95,11 +95,14 @@ func (l *line) silent() bool {
 type resting struct {
 	mu   sync.Mutex
 	line *line
-	to   string // server and user
+	to   destination
 }
 
+// destination is a server and the user of a command there.
+type destination struct{ host, user string }
+
 // put leaves a line for a while. One that is there already is closed.
-func (p *resting) put(l *line, to string) {
+func (p *resting) put(l *line, to destination) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.line != nil {
@@ -121,7 +124,7 @@ func (p *resting) put(l *line, to string) {
 }
 
 // take returns the line that rests for this server and user, or nil. Whoever asks for another ends its rest.
-func (p *resting) take(to string) *line {
+func (p *resting) take(to destination) *line {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.line

@@ -198,14 +198,10 @@ func (e *Edge) exchange(out *http.Request, f *flight, sent *kept, again func()) 
 		if !leadsAway(resp.StatusCode) {
 			return resp, nil
 		}
-		_ = resp.Body.Close() // nothing of it is wanted
-		to := routes.next(out.URL, resp)
-		if to == nil || hop == maxHops {
-			routes.remember(user, nil)
-			return nil, &redirected{status: resp.StatusCode, host: targetHost(resp.Header)}
+		to, err := e.follow(out, resp, user, hop)
+		if err != nil {
+			return nil, err
 		}
-		e.cfg.Log.DebugContext(out.Context(), "edge: upstream sends a command on", "status", resp.StatusCode, "to", to.Host)
-		routes.remember(user, to)
 		body, whole := sent.whole()
 		if !whole {
 			return nil, errMoved
@@ -214,6 +210,22 @@ func (e *Edge) exchange(out *http.Request, f *flight, sent *kept, again func()) 
 		out = retarget(out, server, to)
 		out.Body, server = body, to
 	}
+}
+
+// follow returns the server that an answer sends a command of a user on to.
+//
+//go:noinline
+func (e *Edge) follow(out *http.Request, resp *http.Response, user string, hop int) (*url.URL, error) {
+	_ = resp.Body.Close() // nothing of it is wanted
+	routes := e.upstream.routes
+	to := routes.next(out.URL, resp)
+	if to == nil || hop == maxHops {
+		routes.remember(user, nil)
+		return nil, &redirected{status: resp.StatusCode, host: targetHost(resp.Header)}
+	}
+	e.cfg.Log.DebugContext(out.Context(), "edge: upstream sends a command on", "status", resp.StatusCode, "to", to.Host)
+	routes.remember(user, to)
+	return to, nil
 }
 
 // retarget returns the request as it is sent to another server.

@@ -53,10 +53,24 @@ func newUpstream(base *url.URL, roots *x509.CertPool, routes *routes) *upstream 
 	}}
 }
 
+// outgoing makes the request to the upstream of one from a phone: the same but for where it goes, and without its body.
+func (u *upstream) outgoing(ctx context.Context, r *http.Request) *http.Request {
+	out := r.WithContext(ctx)
+	out.URL, out.Host, out.RequestURI = u.target(r.URL.EscapedPath(), r.URL.RawQuery), u.base.Host, ""
+	out.Body, out.TransferEncoding, out.Trailer, out.Close = http.NoBody, nil, nil, false
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header["User-Agent"] = nil // not one of our own
+	}
+	return out
+}
+
+func (u *upstream) target(path, rawQuery string) *url.URL {
+	return &url.URL{Scheme: u.base.Scheme, Host: u.base.Host, Path: strings.TrimSuffix(u.base.Path, "/") + path, RawQuery: rawQuery}
+}
+
 // request makes a request to the upstream without headers, and without a User-Agent of our own.
 func (u *upstream) request(ctx context.Context, method, path, rawQuery string) *http.Request {
-	target := &url.URL{Scheme: u.base.Scheme, Host: u.base.Host, Path: strings.TrimSuffix(u.base.Path, "/") + path, RawQuery: rawQuery}
-	r := &http.Request{Method: method, URL: target, Host: u.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"User-Agent": nil}, Body: http.NoBody}
+	r := &http.Request{Method: method, URL: u.target(path, rawQuery), Host: u.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"User-Agent": nil}, Body: http.NoBody}
 	return r.WithContext(ctx)
 }
 
