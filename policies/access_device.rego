@@ -60,6 +60,12 @@ os_known if {
 
 os_accepted if data.postern.config.access.min_os_version == {}
 
+# The common case, in its plainest form.
+os_accepted if {
+	input.device.os_number > 0
+	input.device.os_number >= data.postern.config.access.min_os_version[input.device.os]
+}
+
 os_accepted if {
 	os_known
 	not os_minimum

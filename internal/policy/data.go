@@ -93,29 +93,49 @@ func (f file) problems(found []finding) (all []Problem) {
 	return all
 }
 
-// nodeAt returns the line and column of the node at a path, or of the nearest one above it that can be found.
+// nodeAt returns the line and column of what is at a path, or of the nearest thing above it that can be found: of a list or mapping its key, for that is what
+// people look for.
 func nodeAt(tree *ast.File, path []any) (line, column int) {
 	for ; len(path) > 0; path = path[:len(path)-1] {
-		b := (&yaml.PathBuilder{}).Root()
-		for _, step := range path {
-			switch s := step.(type) {
-			case string:
-				b = b.Child(s)
-			case int:
-				b = b.Index(uint(s))
-			}
-		}
-		node, err := b.Build().FilterFile(tree)
-		if err != nil || node == nil || node.GetToken() == nil {
+		node := find(tree, path)
+		if node == nil || node.GetToken() == nil {
 			continue
 		}
 		t := node.GetToken()
 		if m, ok := node.(*ast.MappingNode); ok && len(m.Values) > 0 {
 			t = m.Values[0].Key.GetToken()
 		}
+		name, named := path[len(path)-1].(string)
+		if _, scalar := node.(ast.ScalarNode); named && !scalar {
+			if m, ok := find(tree, path[:len(path)-1]).(*ast.MappingNode); ok {
+				for _, v := range m.Values {
+					if v.Key.GetToken().Value == name {
+						t = v.Key.GetToken()
+					}
+				}
+			}
+		}
 		return t.Position.Line, t.Position.Column
 	}
 	return 0, 0
+}
+
+// find returns the node at a path; nil where there is none.
+func find(tree *ast.File, path []any) ast.Node {
+	b := (&yaml.PathBuilder{}).Root()
+	for _, step := range path {
+		switch s := step.(type) {
+		case string:
+			b = b.Child(s)
+		case int:
+			b = b.Index(uint(s))
+		}
+	}
+	node, err := b.Build().FilterFile(tree)
+	if err != nil {
+		return nil
+	}
+	return node
 }
 
 // pathText writes a path as a policy would refer to it.

@@ -20,7 +20,7 @@ func TestDataIsChecked(t *testing.T) {
 	for name, c := range map[string]struct{ content, says string }{
 		"group that is no list":      {"groups:\n  pilot: alice@contoso.com\n", "x.yaml:2:10: data.groups.pilot: must be a list"},
 		"group of numbers":           {"groups:\n  pilot: [7]\n", `x.yaml:2:11: data.groups.pilot[0]: must be a list of texts; write it in quotes: "7"`},
-		"name of a group":            {"groups:\n  Pilot!: []\n", `x.yaml:2:11: data.groups.Pilot!: "Pilot!": must be a name`},
+		"name of a group":            {"groups:\n  Pilot!: []\n", `x.yaml:2:3: data.groups.Pilot!: "Pilot!": must be a name`},
 		"network that is none":       {"networks:\n  office: [10.0.0.0/8, 10.0.0.300]\n", `x.yaml:2:24: data.networks.office[1]: "10.0.0.300" is neither`},
 		"prefix that is too long":    {"networks: {office: 10.0.0.0/33}\n", `"10.0.0.0/33" is neither`},
 		"IPv6 without quotes":        {"networks: {office: [2001:db8::/32]}\n", "write a text with colons in quotes"},
@@ -134,6 +134,12 @@ postern:
 	in.Device.OSNumber = 26002000
 	if d, err = e.Access(t.Context(), &in); err != nil || codes(d.Reasons) != "guest" {
 		t.Errorf("from the guests' network: %+v, %v", d, err)
+	}
+	enrol := enrollSamples()[0].in
+	enrol.Owner.Mail = "nobody"
+	with := mustLoad(t, Options{Files: Files{"a.yaml": []byte("groups: {pilot: [alice.a@contoso.com]}\n"), "e.rego": []byte("package postern.enroll.team.e\n\nquarantine contains \"pilot\" if input.owner.groups.pilot\n")}})
+	if d, err := with.Enroll(t.Context(), &enrol); err != nil || codes(d.Reasons) != "pilot" || len(enrol.Owner.Groups) > 0 {
+		t.Errorf("the groups of an enrolment: %+v, %v", d, err)
 	}
 	e.Surround(&in)
 	if !in.Request.Zones["guests"] || !in.Owner.Groups["pilot"] {

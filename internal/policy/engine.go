@@ -131,7 +131,7 @@ func (e *Engine) Judge(ctx context.Context, in *AccessInput) (d Decision, fresh 
 	if d, ok := e.cache.get(key, &digest, in.Now); ok {
 		return d, false, nil
 	}
-	d, err = e.decideAccess(ctx, in)
+	d, err = e.ask(ctx, in)
 	shadowed := e.shadow == nil || e.shadow.offerAccess(in, e.digest, &d, err)
 	if err == nil {
 		until := e.holdsUntil(&d, in.Now)
@@ -147,10 +147,12 @@ func (e *Engine) Judge(ctx context.Context, in *AccessInput) (d Decision, fresh 
 
 // decideAccess asks the policy, whatever is remembered.
 func (e *Engine) decideAccess(ctx context.Context, in *AccessInput) (Decision, error) {
-	return e.decide(ctx, "access", func() *ast.Term {
-		in := e.surrounded(in)
-		return in.valueWith(e.terms.of(in))
-	})
+	return e.ask(ctx, e.surrounded(in))
+}
+
+// ask decides about an input that has the facts of this policy's data.
+func (e *Engine) ask(ctx context.Context, in *AccessInput) (Decision, error) {
+	return e.decide(ctx, "access", func() *ast.Term { return in.valueWith(e.terms.of(in)) })
 }
 
 // CacheStats returns how often a decision was remembered.
@@ -164,7 +166,7 @@ func (e *Engine) Restless(d Decision) bool {
 
 // Enroll decides about one SCEP request. Every error is a *Fault.
 func (e *Engine) Enroll(ctx context.Context, in *EnrollInput) (Decision, error) {
-	d, err := e.decide(ctx, "enroll", func() *ast.Term { return in.value() })
+	d, err := e.decide(ctx, "enroll", func() *ast.Term { return e.surroundedEnrol(in).value() })
 	if e.shadow != nil {
 		e.shadow.offerEnroll(in, e.digest, &d, err)
 	}

@@ -35,10 +35,20 @@ func (e *Engine) Surround(in *AccessInput) {
 
 // surrounded returns the input with the facts that the policy's data says. It is the same one where they are those that it has: inputs are shared.
 func (e *Engine) surrounded(in *AccessInput) *AccessInput {
-	if in == nil || e.replaced || len(e.around.zones.from) == 0 && len(e.around.groups) == 0 && len(in.Request.Zones) == 0 && len(in.Owner.Groups) == 0 {
+	if in == nil || e.around.zones == nil || len(e.around.zones.from) == 0 && len(e.around.groups) == 0 && len(in.Request.Zones) == 0 && len(in.Owner.Groups) == 0 {
 		return in
 	}
 	out := *in
 	e.Surround(&out)
+	return &out
+}
+
+// surroundedEnrol is surrounded for enrolments, of which the groups of the owner are told.
+func (e *Engine) surroundedEnrol(in *EnrollInput) *EnrollInput {
+	if len(e.around.groups) == 0 && len(in.Owner.Groups) == 0 {
+		return in
+	}
+	out := *in
+	out.Owner.Groups = e.around.groupsOf(&in.Owner)
 	return &out
 }
