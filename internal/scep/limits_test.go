@@ -2,11 +2,17 @@ package scep
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -134,6 +140,38 @@ func TestSlots(t *testing.T) {
 	s.leave()
 }
 
+// slowKey pretends to have an RSA key of the largest size, with the largest exponent that Go knows. Its signatures are wrong, and as slow to verify as right ones.
+type slowKey struct{ public *rsa.PublicKey }
+
+func newSlowKey() slowKey {
+	raw := make([]byte, maxRSABits/8)
+	_, _ = rand.Read(raw)
+	raw[0], raw[len(raw)-1] = raw[0]|0x80, raw[len(raw)-1]|1
+	return slowKey{&rsa.PublicKey{N: new(big.Int).SetBytes(raw), E: 1<<31 - 1}}
+}
+
+func (k slowKey) Public() crypto.PublicKey { return k.public }
+
+func (k slowKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return new(big.Int).Rsh(k.public.N, 1).FillBytes(make([]byte, maxRSABits/8)), nil
+}
+
+// certified is a certificate for a key that cannot sign its own.
+func certified(t *testing.T, key crypto.Signer) party {
+	t.Helper()
+	p := testParties().ca
+	template := &x509.Certificate{SerialNumber: big.NewInt(77), Subject: pkix.Name{CommonName: "slow"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, p.cert, key.Public(), p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return party{key, cert}
+}
+
 // hostile are messages of the largest size that is looked at, made to cost as much as they can.
 func hostile(t *testing.T, g *gate) map[string][]byte {
 	pad := func(n int) asn1.RawValue {
@@ -152,6 +190,7 @@ func hostile(t *testing.T, g *gate) map[string][]byte {
 	for i := range maxNames {
 		subject.ExtraNames = append(subject.ExtraNames, pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: fmt.Sprint("name ", i, strings.Repeat("b", 80))})
 	}
+	slow := newSlowKey()
 	wide := bytes.Repeat([]byte{0x05, 0x00}, (MaxMessage-64)/2)
 	return map[string][]byte{
 		"deep": bytes.Repeat([]byte{0x30, 0x80}, MaxMessage/2), "wide": mustMarshal(t, asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: wide}),
@@ -166,6 +205,8 @@ func hostile(t *testing.T, g *gate) map[string][]byte {
 		}}),
 		"names":           g.encode(ask{challenge: "x", subject: subject, attrs: []csrAttribute{namesAttr(t, oidExtensionRequest, names...)}}),
 		"names of nobody": g.encode(ask{challenge: g.challenge(g.device()), subject: subject, attrs: []csrAttribute{namesAttr(t, oidExtensionRequest, names...)}}),
+		"slow signer":     g.encode(ask{challenge: "x", signer: certified(t, slow)}),
+		"slow CSR":        g.encode(ask{challenge: "x", key: slow, signer: selfSignedOnce(rsaKeys()[0])}),
 		"envelope":        newMessage(PKCSReq, selfSignedOnce(rsaKeys()[0]), sealedTo(t, g, bytes.Repeat([]byte{0x30}, MaxMessage-4096))).encode(t),
 	}
 }

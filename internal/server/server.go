@@ -255,8 +255,7 @@ func (s *Server) openAdmin(context.Context) error {
 	}
 	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems,
 		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Gate: s.ticketGate(), Edge: s.reactions, DecisionLog: s.logCounts(), CRLs: s.crlStates,
-		NoChallenges: s.noChallenges(),
-		Version:      s.opts.Version, Now: s.opts.Now, Log: s.opts.Log})
+		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log, NoChallenges: s.noChallenges()})
 	ln, err := s.listenSocket()
 	if err != nil {
 		return err
