@@ -63,7 +63,7 @@ func (a *app) policyReplay() *cobra.Command {
 					Retained api.Retained `json:"retained"`
 				}{report, time.Now().Add(-age).UTC(), kept})
 			} else {
-				printReplay(c.OutOrStdout(), report, kept)
+				printReplay(c.OutOrStdout(), report, age, kept)
 			}
 			if err == nil && exitCode && report.Changed > 0 {
 				err = errChanges
@@ -157,7 +157,7 @@ func printGroups(w io.Writer, r *policy.ReplayReport) {
 	}
 }
 
-func printReplay(w io.Writer, r *policy.ReplayReport, kept api.Retained) {
+func printReplay(w io.Writer, r *policy.ReplayReport, age time.Duration, kept api.Retained) {
 	printGroups(w, r)
 	fmt.Fprintf(w, "\n%d of %d recorded decisions would change (policy %s); %d evaluated, the others had the same facts as one of these\n", r.Changed, r.Decisions, r.Policy, r.Evaluated)
 	for _, x := range []struct {
@@ -173,7 +173,24 @@ func printReplay(w io.Writer, r *policy.ReplayReport, kept api.Retained) {
 			fmt.Fprintf(w, "not in it: %d %s\n", x.n, x.text)
 		}
 	}
+	life := time.Duration(kept.KeptSeconds) * time.Second
+	fmt.Fprintf(w, "decisions are kept for %s, and at most %d MB of them (journal)\n", days(life), kept.KeptBytes>>20)
+	if age > life {
+		fmt.Fprintf(w, "not in it: whatever is older than %s\n", days(life))
+	}
+	if kept.AllowedShare < 1 {
+		fmt.Fprintf(w, "THIS IS A PART: of plain allows, only %.3g %% of the sets of facts are recorded (journal.plain_allows); others were left out %d times since the server started\n",
+			100*kept.AllowedShare, kept.LeftOutAllowed)
+	}
 	fmt.Fprintf(w, "a plain allow is recorded once for each set of facts: %d requests were allowed so since the journal began\n", kept.Allowed)
+}
+
+// days writes a span of whole days as such.
+func days(d time.Duration) string {
+	if d%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	}
+	return d.String()
 }
 
 func said(o policy.Outcome) string {

@@ -62,7 +62,7 @@ func recordedDecision(d trust.Decision) api.Recorded {
 
 func (a *Admin) retained(c *gin.Context, _ none) (api.Retained, error) {
 	n, last, err := a.cfg.Journal.AllowCount(c, "")
-	s := a.cfg.Journal.Stats()
+	s, r := a.cfg.Journal.Stats(), a.cfg.Journal.Retention()
 	return api.Retained{Allowed: n, LastAllowed: optional(last), Dropped: s.Dropped, Sampled: s.Sampled, Evicted: s.Evicted, EvictedStrangers: s.EvictedStrangers,
-		EvictedAllowed: s.EvictedAllowed, SkippedAllowed: s.SkippedAllowed}, err
+		EvictedAllowed: s.EvictedAllowed, SkippedAllowed: s.SkippedAllowed, LeftOutAllowed: s.LeftOutAllowed, KeptSeconds: int64(r.Age / time.Second), KeptBytes: r.Bytes, AllowedShare: r.Allowed}, err
 }

@@ -84,11 +84,15 @@ func ReadRecorded(r *bufio.Reader) (Recorded, error) {
 
 // Retained says what of the decisions is recorded, so that nobody takes a part for the whole. It answers GET /decisions/retained.
 type Retained struct {
-	Allowed          uint64     `json:"allowed"`      // requests plainly allowed since the journal began; a set of facts is recorded once for as many as there are
-	LastAllowed      *time.Time `json:"last_allowed"` // when
-	Dropped          uint64     `json:"dropped"`      // since the start: lost to overload
-	Sampled          uint64     `json:"sampled"`      // since the start: of strangers, only counted
-	Evicted          uint64     `json:"evicted"`      // since the start: of known devices, made room before their time
+	Allowed          uint64     `json:"allowed"`          // requests plainly allowed since the journal began; a set of facts is recorded once for as many as there are
+	LastAllowed      *time.Time `json:"last_allowed"`     // when
+	KeptSeconds      int64      `json:"kept_seconds"`     // for how long decisions are kept
+	KeptBytes        int64      `json:"kept_bytes"`       // and how much of them
+	AllowedShare     float64    `json:"allowed_share"`    // of the sets of facts of plain allows that are recorded
+	LeftOutAllowed   uint64     `json:"left_out_allowed"` // since the start: sets of facts that were not recorded for that, as often as they were decided anew
+	Dropped          uint64     `json:"dropped"`          // since the start: lost to overload
+	Sampled          uint64     `json:"sampled"`          // since the start: of strangers, only counted
+	Evicted          uint64     `json:"evicted"`          // since the start: of known devices, made room before their time
 	EvictedStrangers uint64     `json:"evicted_strangers"`
 	EvictedAllowed   uint64     `json:"evicted_allowed"` // since the start: sets of facts that made room
 	SkippedAllowed   uint64     `json:"skipped_allowed"` // since the start: sets of facts that were not written, under load

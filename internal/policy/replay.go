@@ -34,7 +34,7 @@ type ReplayOptions struct {
 
 const (
 	replayBatch    = 256
-	replayRemember = 1 << 18 // results under the digest of their facts, so that identical ones are evaluated once; some 50 MB
+	replayRemember = 1 << 20 // results under the digest of their facts, so that identical ones are evaluated once; at most 100 MB
 	progressEvery  = 10_000
 )
 
@@ -153,51 +153,6 @@ func (r *replay) decide(ctx context.Context, d *Recorded) (out outcome, evaluate
 	}
 	r.rules.learn(&decision)
 	out = outcomeOf(&decision)
-	r.seen.put(&digest, seenOutcome{outcome: out, from: in.Now, until: r.engine.holdsUntil(&decision, in.Now)})
+	r.seen.put(&digest, out, in.Now, r.engine.holdsUntil(&decision, in.Now))
 	return out, true, nil
-}
-
-// seen remembers outcomes under the digest of their facts. Which displaces which is left to chance.
-type seen struct {
-	limit int // of one shard
-	table [64]seenShard
-}
-
-type seenShard struct {
-	mu sync.Mutex
-	m  map[[16]byte]seenOutcome
-}
-
-type seenOutcome struct {
-	outcome     outcome
-	from, until int64
-}
-
-func newSeen(limit int) *seen {
-	s := &seen{limit: limit / 64}
-	for i := range s.table {
-		s.table[i].m = map[[16]byte]seenOutcome{}
-	}
-	return s
-}
-
-func (s *seen) get(digest *[32]byte, now int64) (outcome, bool) {
-	shard := &s.table[digest[31]%64]
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	r, ok := shard.m[[16]byte(digest[:16])]
-	return r.outcome, ok && r.from <= now && now < r.until
-}
-
-func (s *seen) put(digest *[32]byte, r seenOutcome) {
-	shard := &s.table[digest[31]%64]
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	if len(shard.m) >= s.limit {
-		for k := range shard.m {
-			delete(shard.m, k)
-			break
-		}
-	}
-	shard.m[[16]byte(digest[:16])] = r
 }

@@ -14,7 +14,7 @@ import (
 // Limits of a shadow.
 const (
 	shadowQueue    = 4096             // decisions that wait to be made again, and as many of strangers; some 5 MB each
-	shadowRemember = 1 << 16          // outcomes under the digest of their facts; some 12 MB
+	shadowRemember = 1 << 16          // outcomes under the digest of their facts; some 6 MB
 	shadowInput    = 8 << 10          // bytes of the facts of one; a phone's are 1 kB
 	shadowAgain    = 60               // seconds after which what was dropped is handed in again, if it comes again
 	shadowSlice    = time.Millisecond // of work before a rest

@@ -23,7 +23,8 @@ type Journal interface {
 	// those are. Strangers' decisions are kept apart, with limits of their own, and listed together with the others.
 	//
 	// A plain allow that has Facts and Input is remembered by them, once for as many requests as there are, with the time of the last that was handed in
-	// with its Input; only Recorded returns it.
+	// with its Input; only Recorded returns it. Where only a share of
+	// these is recorded, the others are counted by Stats.
 	Record(d trust.Decision)
 	// Decision returns the decision with the reference, or trust.ErrNotFound.
 	Decision(ctx context.Context, reference string) (trust.Decision, error)
@@ -46,6 +47,8 @@ type Journal interface {
 	Reactions(ctx context.Context, rev Revision) ([]Reaction, error)
 	// Dropped returns how many decisions were lost to overload since the start.
 	Dropped() uint64
+	// Retention returns what is kept by intention.
+	Retention() Retention
 	// Stats returns what was not kept since the start.
 	Stats() JournalStats
 	// Close writes what is outstanding and releases the journal.
@@ -58,8 +61,16 @@ type JournalStats struct {
 	Sampled          uint64 // only counted: of strangers under attack, and allows with reasons under overload
 	Evicted          uint64 // of known devices and certificates, removed from the disk for want of room: keep more, or find who floods with a good certificate
 	EvictedAllowed   uint64 // sets of facts that were plainly allowed, removed from the disk for want of room
+	LeftOutAllowed   uint64 // the same, not recorded because only a share of them is; a set of facts counts as often as it was decided anew
 	SkippedAllowed   uint64 // the same, never written for want of room in the queue
 	EvictedStrangers uint64 // of strangers, removed from the disk for want of room, as has to be expected under attack
+}
+
+// Retention is what a journal keeps by intention.
+type Retention struct {
+	Age     time.Duration // of a decision, at most
+	Bytes   int64         // of all decisions on disk, at most
+	Allowed float64       // share of the sets of facts of plain allows that are recorded, 0 to 1; which ones is left to the facts
 }
 
 // FlushEvery is the longest time that a recorded decision stays only in memory.

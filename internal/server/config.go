@@ -32,6 +32,7 @@ type File struct {
 	Edge    *EdgeSection    `yaml:"edge,omitempty" doc:"the gate for phones, in front of Exchange"`
 	Admin   *AdminSection   `yaml:"admin,omitempty" doc:"admin API over TCP, with access tokens; the command line uses a socket in the data directory"`
 	Renewal *RenewalSection `yaml:"renewal,omitempty" doc:"which certificates renew without a challenge; left out: every good one, of a device that its MDM has heard of for 7 days"`
+	Journal *JournalSection `yaml:"journal,omitempty" doc:"what is kept of decisions, for decision show, policy explain and policy replay"`
 	Policy  *PolicySection  `yaml:"policy,omitempty" doc:"who gets a certificate and whose mail passes"`
 }
 

@@ -26,7 +26,7 @@ func (j toldJournal) Record(d trust.Decision) {
 
 // openJournal opens the journal and whatever else hears of decisions.
 func (s *Server) openJournal(data string) error {
-	journal, err := bolt.OpenJournal(filepath.Join(data, "journal.db"), bolt.JournalOptions{Log: s.opts.Log, Now: s.opts.Now})
+	journal, err := bolt.OpenJournal(filepath.Join(data, "journal.db"), s.opts.Config.Journal.options(s.opts.Log, s.opts.Now))
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}

@@ -110,6 +110,7 @@ func Complete() File {
 	f.Edge.TrustedProxies, f.Edge.ProxyProtocol = []string{"10.1.2.0/24"}, true
 	f.Admin = &AdminSection{Listen: "0.0.0.0:9000", TLS: &TLSSection{Certificate: "admin.pem", Key: "admin.key"}}
 	f.Renewal = &RenewalSection{Window: Duration(90 * 24 * time.Hour), MaxRenewals: 10, MaxSilence: Duration(DefaultMaxSilence)}
+	f.Journal = &JournalSection{Keep: Duration(DefaultKeep), MaxMB: defaultJournalMB, PlainAllows: "all"}
 	f.Policy = &PolicySection{MaxException: Duration(registry.DefaultMaxException), Bundle: &BundleSection{URL: "https://policies.contoso.com/bundles/postern.tar.gz", Every: Duration(time.Minute), TokenFile: "bundle.token",
 		KeyFile: "bundle.pub", KeyID: "default", Algorithm: "RS256"},
 		DecisionLogs: &DecisionLogsSection{File: "decisions.log", MaxSizeMB: 100, Keep: 5, URL: "https://siem.contoso.com/logs", TokenFile: "siem.token", Every: Duration(10 * time.Second),

@@ -30,6 +30,7 @@ type Config struct {
 	Edge    *Edge
 	Admin   *Admin
 	Renewal registry.RenewalRules
+	Journal Journal
 	Policy  Policy
 }
 
@@ -123,6 +124,7 @@ func (f *File) Validate(dir string) (*Config, error) {
 		c.Admin = f.Admin.valid(&p, abs)
 	}
 	c.Renewal = f.Renewal.valid(&p, c.Issuers)
+	c.Journal = f.Journal.valid(&p)
 	if f.Policy != nil {
 		c.Policy = f.Policy.validate(abs, &p)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ type JournalOptions struct {
 	MaxAllowed       int              // sets of facts that were plainly allowed, kept on disk; 1000000
 	MaxAllowedBytes  int64            // of those; 1.5 GiB
 	MaxAge           time.Duration    // of a decision; 30 days
+	LeaveOut         float64          // share of the sets of facts that were plainly allowed that is not kept, 0 to 1; 0
 	MaxReceipts      int              // rows of fetch receipts; 10000
 	MaxProfiles      int              // mail profiles with an allow count of their own; 200000
 	Queue            int              // decisions waiting for the disk, at most half of them of strangers; 8192
@@ -87,6 +89,7 @@ type Journal struct {
 	db      atomic.Pointer[bbolt.DB]
 	dropped atomic.Uint64
 	sampled atomic.Uint64
+	leftOut atomic.Uint64 // facts of plain allows, because only a share of them is kept
 	skipped atomic.Uint64 // facts of plain allows, for want of room in the queue
 	evicted [rings]atomic.Uint64
 
@@ -163,6 +166,10 @@ func (j *Journal) Record(d trust.Decision) {
 			return
 		}
 		r, d.Reference = allowed, factsPrefix+hex.EncodeToString([]byte(d.Facts))
+		if j.leavesOut(d.Facts) {
+			j.leftOut.Add(1)
+			return
+		}
 		if j.crowded() {
 			j.skipped.Add(1)
 			return
@@ -247,7 +254,12 @@ func (j *Journal) Dropped() uint64 { return j.dropped.Load() }
 // Stats implements registry.Journal.
 func (j *Journal) Stats() registry.JournalStats {
 	return registry.JournalStats{Dropped: j.dropped.Load(), Sampled: j.sampled.Load(),
-		Evicted: j.evicted[known].Load(), EvictedStrangers: j.evicted[strangers].Load(), EvictedAllowed: j.evicted[allowed].Load(), SkippedAllowed: j.skipped.Load()}
+		Evicted: j.evicted[known].Load(), EvictedStrangers: j.evicted[strangers].Load(), EvictedAllowed: j.evicted[allowed].Load(), SkippedAllowed: j.skipped.Load(), LeftOutAllowed: j.leftOut.Load()}
+}
+
+// Retention implements registry.Journal.
+func (j *Journal) Retention() registry.Retention {
+	return registry.Retention{Age: j.opts.MaxAge, Bytes: j.opts.MaxBytes + j.opts.MaxStrangerBytes + j.opts.MaxAllowedBytes, Allowed: math.Round((1-j.opts.LeaveOut)*1e6) / 1e6}
 }
 
 // Close implements registry.Journal. What is recorded afterwards is dropped.

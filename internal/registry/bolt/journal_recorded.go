@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -17,6 +18,17 @@ const (
 	factsPrefix = "facts-" // of the reference under which facts are kept
 	maxRecorded = 10_000
 )
+
+// leavesOut reports whether facts are among those that are not kept. It is always the same for the same facts, which are a digest: so what is recorded of a
+// phone's request is recorded every time.
+func (j *Journal) leavesOut(facts string) bool {
+	if j.opts.LeaveOut <= 0 {
+		return false
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(facts))
+	return float64(h.Sum32()) < j.opts.LeaveOut*(1<<32)
+}
 
 // crowded reports whether the queue has no room for the facts of plain allows: refusals go first.
 func (j *Journal) crowded() bool {
