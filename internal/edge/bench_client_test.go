@@ -165,7 +165,7 @@ func rounds(phones []*simulated, do func(p *simulated, n int64, every int) error
 }
 
 // holdAll has every phone hold a Ping. A phone that is refused is done; one that is asked back comes when it is asked to. "status" says how many Pings are
-// open, how many phones were refused, when the last was, how many came back, and the most that came back within one second.
+// open, how many phones were refused, when the last was, how many came back, and the most that came back within one second since "anew".
 func holdAll(phones []*simulated) error {
 	var open, refused, last, back, odd atomic.Int64
 	var mu sync.Mutex
@@ -212,7 +212,12 @@ func holdAll(phones []*simulated) error {
 		}()
 	}
 	fmt.Println("ready")
-	return answerLines(map[string]func() string{"status": func() string {
+	return answerLines(map[string]func() string{"anew": func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		clear(seconds)
+		return "counted anew"
+	}, "status": func() string {
 		mu.Lock()
 		defer mu.Unlock()
 		most := int64(0)

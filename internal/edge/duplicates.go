@@ -9,7 +9,8 @@ import (
 	"postern/internal/trust"
 )
 
-// duplicates says where else the claimed DeviceId and the certificate's device are in use. used is when the certificate was first used.
+// duplicates says where else the claimed DeviceId and the certificate's device are in use. used is when the certificate was first used, or the
+// ticket made.
 func (e *Edge) duplicates(in *policy.AccessInput, own trust.MailProfile, device trust.Device, used time.Time) {
 	if in.Claimed.DeviceID == "" {
 		return
@@ -17,7 +18,7 @@ func (e *Edge) duplicates(in *policy.AccessInput, own trust.MailProfile, device 
 	if id := e.managedUnder(in, own.Tenant); id != "" {
 		in.Duplicate.DeviceIDManaged, in.Duplicate.ManagedDevice = true, string(id)
 	}
-	if in.Certificate.Device != "" {
+	if in.Certificate.Device != "" || in.Assurance == "token" {
 		e.otherDeviceID(in, own, device.ID, used)
 	}
 	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && e.sameUserModel(in, own.Tenant)
@@ -77,22 +78,24 @@ func (e *Edge) counts(p trust.MailProfile) bool {
 	return ok && p.Serial != "" && c.Device == p.Device && (c.Status == trust.Good || c.Status == trust.Superseded)
 }
 
-// otherDeviceID finds the DeviceId that stands against the claimed one: of the same client family on the certificate's device. Of several, the one most
+// otherDeviceID finds the DeviceId that stands against the claimed one: of the same client family on the device of the certificate or, without one, of the
+// ticket that the token came through. Of several, the one most
 // recently seen among those that were there first decides, because each of them has to have fallen silent before a newcomer takes the place.
 func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID, used time.Time) {
 	others := e.cfg.Index.ProfilesOfDevice(device)
 	full := len(others) >= maxProfiles && !in.Profile.Known
+	token := in.Assurance == "token"
 	begun := in.Now // where it is used for the first time
 	if !used.IsZero() {
 		begun = used.Unix()
 	}
 	others = slices.DeleteFunc(others, func(p trust.MailProfile) bool {
-		if string(p.Serial) != in.Certificate.Serial && p.LastSeen.Unix() <= begun {
-			// Not seen since this certificate came into use: it is what was on the phone before a wipe, which changes the DeviceId.
+		if (token || string(p.Serial) != in.Certificate.Serial) && p.LastSeen.Unix() <= begun {
+			// Not seen since this certificate or ticket came into use: it is what was on the phone before a wipe, which changes the DeviceId.
 			return true
 		}
 		// Beyond the limit a newcomer stands against every client, so that nobody gains by inventing families.
-		return p.Protocol != protocolEAS || p.Serial == "" || p.ClientID == in.Claimed.DeviceID || p.Family != in.Claimed.Family && !full
+		return p.Protocol != protocolEAS || p.Serial == "" && !token || p.ClientID == in.Claimed.DeviceID || p.Family != in.Claimed.Family && !full
 	})
 	if len(others) == 0 {
 		return

@@ -45,7 +45,9 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 	if c := in.Certificate; c.Problem == "" && (c.Status == string(trust.Good) || c.Status == string(trust.Superseded)) {
 		in.Assurance, s.proved, s.certUse = "certificate", true, used.IsZero()
 	}
-	e.tokenFacts(in, q, now)
+	if made := e.tokenFacts(in, q, now); in.Assurance == "token" {
+		used = made
+	}
 	s.profile = trust.MailProfile{Tenant: tenant, Protocol: q.protocol, ClientID: in.Claimed.DeviceID, User: in.Credential.User, Credential: in.Credential.Kind}
 	device, found := e.device(in, s.profile)
 	if found {

@@ -205,18 +205,21 @@ func (e *Edge) tokenOf(q *request, cred oauth.Credential) string {
 	return e.front.Key.Hash(cred.Secret().Reveal())
 }
 
-// tokenFacts says whether the bearer token of a request without certificate was obtained through a ticket, and of which device.
-func (e *Edge) tokenFacts(in *policy.AccessInput, q *request, now time.Time) {
+// tokenFacts says whether the bearer token of a request without certificate was obtained through a ticket, and of which device. It returns when a ticket that
+// counts was made.
+func (e *Edge) tokenFacts(in *policy.AccessInput, q *request, now time.Time) (made time.Time) {
 	if q.token == "" || in.Certificate.Present {
-		return
+		return made
 	}
 	g, k, ok := e.cfg.Index.Grant(q.token)
 	if !ok || !now.Before(g.Expires) {
-		return
+		return made
 	}
 	if e.ticketFacts(in, k); in.Ticket.Status == "live" {
 		in.Assurance, in.AssuranceUntil = "token", g.Expires.Unix()
+		made = k.Created
 	}
+	return made
 }
 
 // ticketFacts fills in a ticket that is known.

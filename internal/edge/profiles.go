@@ -91,7 +91,7 @@ func (o *observer) observe(ctx context.Context, p trust.MailProfile) error {
 	lock := &o.first[maphash.String(o.seed, cmp.Or(string(p.Device), p.ClientID))%uint64(len(o.first))]
 	lock.Lock()
 	defer lock.Unlock()
-	if known, ok := o.index.Profile(p.Key()); ok && known.Serial == p.Serial {
+	if known, ok := o.index.Profile(p.Key()); ok && known.Serial == p.Serial && known.Device == p.Device {
 		return nil
 	} else if !ok && o.full(p) {
 		return errTooManyProfiles
@@ -101,7 +101,7 @@ func (o *observer) observe(ctx context.Context, p trust.MailProfile) error {
 	}
 	for {
 		rev := o.index.Revision()
-		if known, ok := o.index.Profile(p.Key()); ok && (known.Serial == p.Serial || known.Linked || p.Serial == "") {
+		if known, ok := o.index.Profile(p.Key()); ok && (known.Serial == p.Serial && known.Device == p.Device || known.Linked || p.Device == "") {
 			return nil
 		}
 		if err := o.index.CatchUp(ctx, rev+1); err != nil {
@@ -140,6 +140,9 @@ func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (change
 	known := in.Profile.Known
 	if s.proved && !s.profile.Linked && (!known || e.rebinds(s)) {
 		p.Serial, p.Device = trust.Serial(in.Certificate.Serial), trust.DeviceID(in.Certificate.Device)
+	} else if in.Assurance == "token" && ownName(in) && p.Serial == "" && p.Device == "" {
+		// Known by its ticket alone: a copy of the ticket shows by a second DeviceId.
+		p.Device = trust.DeviceID(in.Ticket.Device)
 	} else if known {
 		// What a client says of its model comes once in a while, and not with its first command.
 		learnt := s.profile.Model == "" && p.Model != ""

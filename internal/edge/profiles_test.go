@@ -3,8 +3,10 @@ package edge_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/internal/registry"
 )
@@ -89,5 +91,60 @@ func TestManagedInventor(t *testing.T) {
 	w.sync()
 	if after := w.index.Revision(); after != before {
 		t.Errorf("60 requests moved the registry from %d to %d", before, after)
+	}
+}
+
+// TestCopiedTicket: a phone that is known by the token of its ticket alone has its mail profile, and who copied the ticket, or the token, to another phone is
+// quarantined under the second DeviceId. A new ticket, as after a wipe, begins anew.
+func TestCopiedTicket(t *testing.T) {
+	w, p := oauthWorld(t)
+	w.team(`postern: {config: {access: {token_families: [gmail]}}}`)
+	d := w.settled(alice)
+	command := func(token, deviceID string) call {
+		return call{query: "Cmd=FolderSync&User=" + alice + "&DeviceId=" + deviceID + "&DeviceType=Android", agent: "Android-Mail/2026.1", auth: "Bearer " + token}
+	}
+	signIn := func(ticket string) string {
+		t.Helper()
+		token, says := tokenFor(alice)
+		p.says(says)
+		if r := w.signIn(w.phone(nil, true), ticket, codeForm); r.status != 200 {
+			t.Fatalf("%d %q", r.status, r.body)
+		}
+		return token
+	}
+	ticket, k := w.ticket(d)
+	w.pass(time.Minute)
+	token := signIn(ticket)
+	phone, copy := w.phone(nil, true), w.phone(nil, true)
+	for range 2 {
+		if r := w.do(phone, command(token, "androidc42")); phoneSees(r) != mail {
+			t.Fatalf("the phone itself: %s", phoneSees(r))
+		}
+	}
+	all := w.index.ProfilesOfDevice(d.ID)
+	if len(all) != 1 || all[0].ClientID != "androidc42" || all[0].Serial != "" {
+		t.Fatalf("profiles of the device: %+v", all)
+	}
+	for _, token := range []string{token, signIn(ticket)} {
+		r := w.do(copy, command(token, "androidc43"))
+		if phoneSees(r) != blocked {
+			t.Fatalf("a copy: %s", phoneSees(r))
+		}
+		if _, codes := w.reasons(r.reference); !slices.Contains(codes, "duplicate_profile_second_device_id") {
+			t.Errorf("a copy: %q", codes)
+		}
+		if r := w.do(phone, command(token, "androidc42")); phoneSees(r) != mail {
+			t.Errorf("the phone itself, beside a copy: %s", phoneSees(r))
+		}
+	}
+	// After a wipe its MDM gives it another ticket, and it comes under another DeviceId.
+	w.pass(time.Minute)
+	_, _, err := w.reg.RevokeTicket(t.Context(), root, k.ID)
+	must(t, err)
+	ticket, _ = w.ticket(d)
+	w.pass(time.Minute)
+	if r := w.do(phone, command(signIn(ticket), "androidc44")); phoneSees(r) != mail {
+		_, codes := w.reasons(r.reference)
+		t.Errorf("after a wipe: %s %q", phoneSees(r), codes)
 	}
 }

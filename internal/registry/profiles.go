@@ -14,7 +14,8 @@ func profileKey(k trust.ProfileKey) string {
 }
 
 // ObserveProfile records a mail profile at first sight, durably, before the decision that depends on it, and returns what is known of it. If it is known
-// already, its certificate, device and last-seen time are refreshed, unless an administrator linked it; going to another device is audited. created says
+// already, its certificate, device and last-seen time are refreshed, unless an administrator linked it; going to another device is audited. A device without
+// certificate, which a ticket proves, never takes the place of one with it. created says
 // which of the two happened.
 func (r *Registry) ObserveProfile(ctx context.Context, p trust.Principal, seen trust.MailProfile) (out trust.MailProfile, created bool, err error) {
 	for _, s := range []string{seen.Tenant, seen.Protocol, seen.ClientID, seen.User, seen.Credential} {
@@ -31,7 +32,7 @@ func (r *Registry) ObserveProfile(ctx context.Context, p trust.Principal, seen t
 				return err
 			}
 			out.LastSeen, out.Family, out.Model = seen.LastSeen, seen.Family, seen.Model
-			if !out.Linked && seen.Serial != "" {
+			if !out.Linked && (seen.Serial != "" || seen.Device != "" && out.Serial == "") {
 				before := out
 				out.Serial, out.Device = seen.Serial, seen.Device
 				if before.Device != "" && before.Device != out.Device {
