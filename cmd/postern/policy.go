@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -151,65 +150,4 @@ func printTests(w io.Writer, r *policy.TestReport, coverage bool) {
 			fmt.Fprintln(w, "  ", p)
 		}
 	}
-}
-
-// decided returns the input of a recorded decision, as `decision show --json` prints it; anything else is an input already.
-func decided(b []byte) []byte {
-	var d struct {
-		Reference string          `json:"reference"`
-		Input     json.RawMessage `json:"input"`
-	}
-	if json.Unmarshal(b, &d) == nil && d.Reference != "" && len(d.Input) > 0 {
-		return d.Input
-	}
-	return b
-}
-
-func (a *app) policyEval() *cobra.Command {
-	var replace bool
-	var entry, input string
-	c := &cobra.Command{Use: "eval [DIR]", Short: "Decide an input, for example one from `decision show --json`", Args: cobra.MaximumNArgs(1),
-		Example: "  postern policy eval --entry access --input facts.json",
-		RunE: func(c *cobra.Command, args []string) error {
-			o, err := a.policyOptions(c, args, replace)
-			if err != nil {
-				return err
-			}
-			in := c.InOrStdin()
-			if input != "-" {
-				f, err := os.Open(input)
-				if err != nil {
-					return fmt.Errorf("read input: %w", err)
-				}
-				defer f.Close()
-				in = f
-			}
-			b, err := io.ReadAll(io.LimitReader(in, maxInput+1))
-			if err != nil {
-				return fmt.Errorf("read input: %w", err)
-			}
-			if len(b) > maxInput {
-				return fmt.Errorf("input is larger than %d bytes", maxInput)
-			}
-			e, err := policy.Load(c.Context(), o)
-			if err != nil {
-				return err
-			}
-			d, err := e.Eval(c.Context(), entry, decided(b))
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return printJSON(c.OutOrStdout(), d)
-			}
-			fmt.Fprintln(c.OutOrStdout(), d.Action, d.Rule)
-			for _, r := range d.Reasons {
-				fmt.Fprintf(c.OutOrStdout(), "  %s: %s\n", r.Code, printable(r.Text))
-			}
-			return nil
-		}}
-	c.Flags().BoolVar(&replace, "replace", false, "DIR replaces the built-in policies instead of extending them")
-	c.Flags().StringVar(&entry, "entry", "access", "access or enroll")
-	c.Flags().StringVar(&input, "input", "-", "file with the input as JSON; - reads standard input")
-	return c
 }

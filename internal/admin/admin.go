@@ -49,6 +49,7 @@ type Config struct {
 type Admin struct {
 	cfg     Config
 	started time.Time
+	parts   Parts
 }
 
 // New makes the door.
@@ -87,6 +88,7 @@ func (a *Admin) engine(identify gin.HandlerFunc) http.Handler {
 	a.deviceRoutes(g)
 	a.ticketRoutes(g)
 	a.exceptionRoutes(g)
+	g.POST("/lifecycle/run", handle(a.runLifecycle))
 	a.certificateRoutes(g)
 	a.pendingRoutes(g)
 	a.profileRoutes(g)

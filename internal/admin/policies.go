@@ -22,6 +22,7 @@ func (a *Admin) policyRoutes(g *gin.RouterGroup) {
 	g.GET("/policies", handle(a.listPolicies))
 	g.POST("/policies", handle(a.storePolicy))
 	a.shadowRoutes(g)
+	g.POST("/policies/facts", handle(a.suppose))
 	g.GET("/policies/history", handle(a.policyHistory))
 	g.GET("/policies/version/:digest", handle(a.showPolicy))
 	g.POST("/policies/version/:digest/activate", handle(a.activatePolicy))

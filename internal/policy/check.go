@@ -137,7 +137,7 @@ func (p *program) formatted() []Problem {
 	return problems
 }
 
-// Test runs the Rego tests of a policy, the built-in ones among them. Samples are data.postern.samples.access.NAME and .enroll.NAME. A policy that does
+// Test runs the Rego tests of a policy, the built-in ones among them. Samples are data.postern.samples.ENTRY.NAME. A policy that does
 // not compile is a *CheckError.
 func Test(ctx context.Context, o Options, t TestOptions) (*TestReport, error) {
 	src, problems, err := read(o)
@@ -257,18 +257,21 @@ func entryOfTest(pkg string) string {
 
 // withSamples adds data.postern.samples, which only tests see.
 func withSamples(data map[string]any) map[string]any {
-	access, enroll := map[string]any{}, map[string]any{}
+	access, enroll, lifecycle := map[string]any{}, map[string]any{}, map[string]any{}
 	for _, s := range accessSamples() {
 		access[s.name] = jsonOf(s.in.value())
 	}
 	for _, s := range enrollSamples() {
 		enroll[s.name] = jsonOf(s.in.value())
 	}
+	for _, s := range lifecycleSamples() {
+		lifecycle[s.name] = jsonOf(s.in.value())
+	}
 	all := map[string]any{}
 	for k, v := range data {
 		all[k] = v
 	}
-	product := map[string]any{"samples": map[string]any{"access": access, "enroll": enroll}}
+	product := map[string]any{"samples": map[string]any{"access": access, "enroll": enroll, "lifecycle": lifecycle}}
 	if own, ok := data["postern"].(map[string]any); ok {
 		for k, v := range own {
 			if k != "samples" {

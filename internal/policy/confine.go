@@ -11,7 +11,7 @@ import (
 )
 
 // entries are the entry points: data.postern.ENTRY.decision. A team package belongs to exactly one.
-var entries = []string{"access", "enroll"}
+var entries = []string{"access", "enroll", "lifecycle"}
 
 // teamHeads are the only rules that a team package may define.
 var teamHeads = []string{"deny", "except", "quarantine"}
@@ -65,7 +65,7 @@ func groundPath(ref ast.Ref) []string {
 func (c *confinement) module(m *ast.Module, test bool) {
 	entry := entryOf(m.Package)
 	if entry == "" {
-		c.add(m.Package.Location, "use postern.access.team.NAME or postern.enroll.team.NAME", "package %s is not a team package",
+		c.add(m.Package.Location, "use postern.access.team.NAME, postern.enroll.team.NAME or postern.lifecycle.team.NAME", "package %s is not a team package",
 			strings.TrimPrefix(m.Package.Path.String(), "data."))
 		return
 	}

@@ -39,7 +39,10 @@ func documentShapes() map[string]shape {
 	}
 }
 
-var actionsOfRules = []string{"quarantine", "deny"}
+var (
+	actionsOfRules   = []string{"quarantine", "deny"}
+	lifecycleActions = []string{"notify", "suspend", "retire"}
+)
 
 // settingShapes are the forms of settings that their default does not tell.
 func settingShapes() map[string]shape {
@@ -64,6 +67,9 @@ func settingShapes() map[string]shape {
 		"access.same_user_model":    oneOfShape("off", "note", "quarantine", "deny"),
 		"access.rollout":            rollout,
 		"enroll.excess_devices":     oneOfShape("pend", "deny"),
+		"lifecycle.silent_action":   oneOfShape(lifecycleActions...),
+		"lifecycle.unused_action":   oneOfShape(lifecycleActions...),
+		"lifecycle.no_mail_action":  oneOfShape(lifecycleActions...),
 	}
 }
 

@@ -11,8 +11,9 @@ import (
 )
 
 var actions = map[string][]trust.Action{
-	"access": {trust.Allow, trust.Quarantine, trust.Deny},
-	"enroll": {trust.Allow, trust.Pend, trust.Deny},
+	"access":    {trust.Allow, trust.Quarantine, trust.Deny},
+	"enroll":    {trust.Allow, trust.Pend, trust.Deny},
+	"lifecycle": {trust.Keep, trust.Notify, trust.Suspend, trust.Retire},
 }
 
 // decision reads what the policy answered. Anything that is not exactly a decision is an error: an allow names the rule that proved it, everything
@@ -66,7 +67,7 @@ func (e *Engine) decision(entry string, answer ast.Value, input *ast.Term) (Deci
 	switch {
 	case d.Action == trust.Allow && d.Rule == "":
 		return d, errors.New("decision: allow without the rule that proved it")
-	case d.Action != trust.Allow && len(d.Reasons) == 0:
+	case d.Action != trust.Allow && d.Action != trust.Keep && len(d.Reasons) == 0:
 		return d, fmt.Errorf("decision: %s without a reason", d.Action)
 	}
 	return d, nil

@@ -173,7 +173,7 @@ func (e *Engine) Enroll(ctx context.Context, in *EnrollInput) (Decision, error) 
 	return d, err
 }
 
-// Eval decides about an input in JSON, for "access" or "enroll". A field that the contract does not have is an error; one that is missing is empty. An
+// Eval decides about an input in JSON, for "access", "enroll" or "lifecycle". A field that the contract does not have is an error; one that is missing is empty. An
 // error of the policy is a *Fault, any other is about the input.
 func (e *Engine) Eval(ctx context.Context, entry string, inputJSON []byte) (Decision, error) {
 	switch entry {
@@ -189,8 +189,14 @@ func (e *Engine) Eval(ctx context.Context, entry string, inputJSON []byte) (Deci
 			return Decision{}, fmt.Errorf("read input: %w", err)
 		}
 		return e.Enroll(ctx, &in)
+	case "lifecycle":
+		var in LifecycleInput
+		if err := decodeStrict(inputJSON, &in, true); err != nil {
+			return Decision{}, fmt.Errorf("read input: %w", err)
+		}
+		return e.Lifecycle(ctx, &in)
 	}
-	return Decision{}, fmt.Errorf("no entry point %q: use access or enroll", entry)
+	return Decision{}, fmt.Errorf("no entry point %q: use access, enroll or lifecycle", entry)
 }
 
 // decide is the barrier: whatever goes wrong behind it, panics included, is a fault.

@@ -135,12 +135,14 @@ func TestInputEqualsJSON(t *testing.T) {
 	full.Request.Zones, full.Owner.Groups = map[string]bool{"office": true}, map[string]bool{"pilot": true}
 	full.Ticket, full.AssuranceUntil = TicketFacts{"live", "i", "d"}, 1<<41
 	full.Snapshot.Behind, full.Profile.Linked, full.Certificate.SuccessorFirstUse = 3, true, 4
-	enrol := enrollSamples()[1].in
-	enrol.Owner.Groups = map[string]bool{"pilot": true}
+	enrol, device := enrollSamples()[1].in, lifecycleSamples()[0].in
+	enrol.Owner.Groups, device.Owner.Groups = map[string]bool{"pilot": true}, map[string]bool{"pilot": true}
+	device.Exceptions = granted(5, "a", "b")
+	full.Exceptions = device.Exceptions
 	for _, c := range []struct {
 		in    any
 		value *ast.Term
-	}{{full, full.value()}, {enrol, enrol.value()}} {
+	}{{full, full.value()}, {enrol, enrol.value()}, {device, device.value()}} {
 		text, err := json.Marshal(c.in)
 		if err != nil {
 			t.Fatal(err)
@@ -157,15 +159,17 @@ func TestInputEqualsJSON(t *testing.T) {
 
 func TestSchemasAreCurrent(t *testing.T) {
 	for _, entry := range entries {
-		name := filepath.Join("..", "..", "policies", "schemas", entry+"_input.json")
-		if *update {
-			if err := os.WriteFile(name, Schema(entry), 0o644); err != nil {
-				t.Fatal(err)
+		for kind, schema := range map[string][]byte{"input": Schema(entry), "output": OutputSchema(entry)} {
+			name := filepath.Join("..", "..", "policies", "schemas", entry+"_"+kind+".json")
+			if *update {
+				if err := os.WriteFile(name, schema, 0o644); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		have, err := os.ReadFile(name)
-		if err != nil || string(have) != string(Schema(entry)) {
-			t.Errorf("%s is not what the Go structs say (%v): go test ./internal/policy -update", name, err)
+			have, err := os.ReadFile(name)
+			if err != nil || string(have) != string(schema) {
+				t.Errorf("%s is not what the Go structs say (%v): go test ./internal/policy -update", name, err)
+			}
 		}
 	}
 }
@@ -389,6 +393,11 @@ func TestReadme(t *testing.T) {
 			t.Errorf("%s is out of order in the README", s.code)
 		}
 		last = at
+	}
+	for _, s := range lifecycleSamples() {
+		if !strings.Contains(readme, "`"+s.name+"`") {
+			t.Errorf("sample %s is not in the README", s.name)
+		}
 	}
 	for _, s := range accessSamples() {
 		if !strings.Contains(readme, "`"+s.name+"`") {

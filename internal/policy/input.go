@@ -10,7 +10,7 @@ import (
 // The inputs are built by hand: a round trip through JSON costs several times the decision itself.
 
 // keys are the field names of the contract as terms, made once and shared by all inputs; terms never change.
-var keys = keyTerms(map[string]*ast.Term{}, reflect.TypeFor[AccessInput](), reflect.TypeFor[EnrollInput]())
+var keys = keyTerms(map[string]*ast.Term{}, reflect.TypeFor[AccessInput](), reflect.TypeFor[EnrollInput](), reflect.TypeFor[LifecycleInput]())
 
 func keyTerms(m map[string]*ast.Term, types ...reflect.Type) map[string]*ast.Term {
 	for _, t := range types {

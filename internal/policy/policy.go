@@ -68,7 +68,7 @@ func (e *CheckError) Error() string {
 // Fault is the absence of a decision: the policy failed, was undefined, took too long, or answered in a shape that is not a decision. A door answers it
 // with "try again later" and never allows.
 type Fault struct {
-	Entry  string // access or enroll
+	Entry  string // access, enroll or lifecycle
 	Policy string // digest of the policy that failed
 	Err    error
 }

@@ -2,7 +2,12 @@ package policy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -158,6 +163,30 @@ func enrollSamples() []enrollSample {
 	}
 }
 
+// Sample returns the facts of a sample as JSON, those that tests find as data.postern.samples.ENTRY.NAME.
+func Sample(entry, name string) ([]byte, error) {
+	all := map[string]any{}
+	switch entry {
+	case "access":
+		for _, s := range accessSamples() {
+			all[s.name] = s.in
+		}
+	case "enroll":
+		for _, s := range enrollSamples() {
+			all[s.name] = s.in
+		}
+	case "lifecycle":
+		for _, s := range lifecycleSamples() {
+			all[s.name] = s.in
+		}
+	}
+	in, ok := all[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no sample %q of %s: there is %s", name, entry, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
+	}
+	return json.Marshal(in)
+}
+
 // sampleAttempts is how often a sample may run into the time limit: on a busy machine one may, and a policy that always does is too slow.
 const sampleAttempts = 3
 
@@ -187,6 +216,9 @@ func (e *Engine) prove(ctx context.Context) ([]SampleResult, []Problem) {
 	}
 	for _, s := range accessSamples() {
 		try("access", s.name, s.in.value(), func() (Decision, error) { return e.decideAccess(ctx, &s.in) })
+	}
+	for _, s := range lifecycleSamples() {
+		try("lifecycle", s.name, s.in.value(), func() (Decision, error) { return e.Lifecycle(ctx, &s.in) })
 	}
 	for _, s := range enrollSamples() {
 		try("enroll", s.name, s.in.value(), func() (Decision, error) { return e.Enroll(ctx, &s.in) })

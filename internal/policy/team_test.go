@@ -316,7 +316,7 @@ func TestEndless(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	r, err := Check(t.Context(), Options{Timeout: patient})
-	if err != nil || !r.OK() || len(r.Tests) < 40 || len(r.Samples) != len(accessSamples())+len(enrollSamples()) || r.Digest != mustLoad(t, Options{}).Digest() {
+	if err != nil || !r.OK() || len(r.Tests) < 40 || len(r.Samples) != len(accessSamples())+len(enrollSamples())+len(lifecycleSamples()) || r.Digest != mustLoad(t, Options{}).Digest() {
 		t.Errorf("built-in: %+v, %v", r, err)
 	}
 	r, err = Check(t.Context(), Options{Timeout: patient, Path: dir(t, map[string]string{"a.rego": strings.ReplaceAll(teamDeny, "if input", "if  input"), "b.rego": "package x\n"})})

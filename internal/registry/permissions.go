@@ -59,14 +59,16 @@ func rights(p trust.Principal) []string {
 		return []string{ActProfileObserve, ActUsed, ActGrantRecord}
 	case "publisher":
 		return []string{ActCRLCommit, ActCRLRestore}
+	case "policy":
+		return []string{ActDeviceSuspend, ActDeviceRetire}
 	case "system":
-		return []string{ActCAPut, ActPublish, ActSweep, ActPolicyPut, ActPolicyActivate}
+		return []string{ActLifecycle, ActCAPut, ActPublish, ActSweep, ActPolicyPut, ActPolicyActivate}
 	}
 	switch p.Role {
 	case trust.PKIOfficer:
 		return []string{ActDeviceAdd, ActDeviceUpdate, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActDeviceSuspend, ActDeviceReinstate,
 			ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
-			ActRelease, ActProfileLink, ActProfileForget, ActPublish, ActTicketCreate, ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke}
+			ActRelease, ActProfileLink, ActProfileForget, ActPublish, ActTicketCreate, ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke, ActLifecycle}
 	case trust.PolicyAuthor:
 		return []string{ActPolicyPut, ActPolicyActivate, ActPolicyShadow, ActExceptionGrant, ActExceptionRevoke}
 	case trust.HelpDesk:

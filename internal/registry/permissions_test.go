@@ -169,6 +169,7 @@ func otherRules() []rule {
 			_, _, err = w.reg.RevokeTicket(w.Context(), p, k.ID)
 			return err
 		}},
+		{registry.ActLifecycle, "root officer system", func(w *world, p trust.Principal) error { return w.reg.BeginLifecycle(w.Context(), p, "digest") }},
 		{registry.ActExceptionGrant, "root officer desk author", func(w *world, p trust.Principal) error {
 			_, _, err := w.reg.GrantException(w.Context(), p, w.exception(w.owner(), ""))
 			return err

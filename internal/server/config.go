@@ -34,6 +34,8 @@ type File struct {
 	Renewal *RenewalSection `yaml:"renewal,omitempty" doc:"which certificates renew without a challenge; left out: every good one, of a device that its MDM has heard of for 7 days"`
 	Journal *JournalSection `yaml:"journal,omitempty" doc:"what is kept of decisions, for decision show, policy explain and policy replay"`
 	Policy  *PolicySection  `yaml:"policy,omitempty" doc:"who gets a certificate and whose mail passes"`
+
+	Lifecycle *LifecycleSection `yaml:"lifecycle,omitempty" doc:"look through all devices now and then, and carry out what the lifecycle policy says of each; left out: only when asked for"`
 }
 
 // IssuerSection is one issuer: a root and an issuing CA for the mail domains of one company.
@@ -159,6 +161,12 @@ type TLSSection struct {
 type AdminSection struct {
 	Listen string      `yaml:"listen"`
 	TLS    *TLSSection `yaml:"tls,omitempty,flow" doc:"required unless listen is a loopback address"`
+}
+
+// LifecycleSection says when the lifecycle policy is carried out.
+type LifecycleSection struct {
+	Every Duration `yaml:"every" doc:"how often"`
+	Share int      `yaml:"share" doc:"per cent of the devices that one sweep may suspend or retire; where it would be more, nothing is done and health says so"`
 }
 
 // PolicySection selects the policies.

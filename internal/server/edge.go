@@ -35,6 +35,7 @@ func (s *Server) openEdge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.suppose = e.Suppose
 	s.reactions = func() admin.EdgeReactions { return admin.EdgeReactions(e.Reactions()) }
 	ln, err := s.listen(&s.addresses.Edge, "edge.listen", cfg.Listen)
 	if err != nil {

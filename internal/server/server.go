@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern/internal/admin"
+	"postern/internal/api"
 	"postern/internal/ca"
 	"postern/internal/decisionlog"
 	"postern/internal/microsoft"
@@ -56,6 +57,9 @@ type Server struct {
 	publisher *revocation.Publisher
 	forecasts forecasts
 	reactions func() admin.EdgeReactions // of the edge; nil without one
+
+	life    *lifecycle
+	suppose func(context.Context, api.Suppose) (*policy.AccessInput, error) // of the edge; nil without one
 }
 
 // Open opens the data directory, the keys and every listener that the configuration asks for. Whatever is wrong is found here, before anything is answered.
@@ -260,6 +264,11 @@ func (s *Server) openAdmin(context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.life = &lifecycle{server: s, cfg: s.opts.Config.Lifecycle}
+	if s.life.cfg.Every > 0 {
+		s.followers = append(s.followers, part{"lifecycle", s.life.run})
+	}
+	a.With(admin.Parts{Lifecycle: s.life.sweep, Suppose: s.suppose})
 	s.doors = append(s.doors, part{"admin socket", serveHTTP(adminServer(a.Local(), s.opts.Log), ln)})
 	cfg := s.opts.Config.Admin
 	if cfg == nil {
@@ -299,6 +308,7 @@ func (s *Server) warnings() []string {
 // problems is what makes this process unhealthy.
 func (s *Server) problems() []string {
 	out := append([]string{}, s.keeper.problems()...)
+	out = append(out, s.life.problems()...)
 	for _, r := range s.rotations {
 		if why := r.trouble(); why != "" {
 			out = append(out, fmt.Sprintf("the keys of issuer %s on disk are not taken up: %s", r.config.ID, why))

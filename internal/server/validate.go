@@ -32,6 +32,8 @@ type Config struct {
 	Renewal registry.RenewalRules
 	Journal Journal
 	Policy  Policy
+
+	Lifecycle Lifecycle
 }
 
 // Issuer is a validated IssuerSection.
@@ -128,6 +130,7 @@ func (f *File) Validate(dir string) (*Config, error) {
 	if f.Policy != nil {
 		c.Policy = f.Policy.validate(abs, &p)
 	}
+	c.Lifecycle = f.Lifecycle.valid(&p)
 	if f.Public == nil && f.Edge == nil && f.Admin == nil && len(p) == 0 {
 		p.add("(file)", "no section to run: add issuers and public, edge or admin")
 	}

@@ -38,6 +38,12 @@ const (
 	Deny       Action = "deny"
 	Pend       Action = "pend" // enrolment only: an administrator decides
 	Fault      Action = "fault"
+
+	// What becomes of a device.
+	Keep    Action = "keep"
+	Notify  Action = "notify"
+	Suspend Action = "suspend"
+	Retire  Action = "retire"
 )
 
 // Reason is one reason of a decision: a stable snake_case code with the facts that led to it. Sentences are made from it for the reader.

@@ -1,0 +1,32 @@
+package server
+
+import "time"
+
+// Lifecycle is a validated LifecycleSection. Every is 0 where the devices are looked through only when somebody asks for it.
+type Lifecycle struct {
+	Every time.Duration
+	Share int // per cent
+}
+
+const (
+	defaultShare  = 5
+	leastInterval = time.Minute
+)
+
+func (s *LifecycleSection) valid(p *problems) Lifecycle {
+	out := Lifecycle{Share: defaultShare}
+	if s == nil {
+		return out
+	}
+	out.Every = time.Duration(s.Every)
+	if out.Every < leastInterval {
+		p.add("lifecycle.every", "%s: at least %s, for example 24h", out.Every, leastInterval)
+	}
+	if s.Share != 0 {
+		out.Share = s.Share
+	}
+	if out.Share < 1 || out.Share > 100 {
+		p.add("lifecycle.share", "%d: want 1 to 100 per cent", s.Share)
+	}
+	return out
+}
