@@ -18,6 +18,9 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 )
 
+// maxFindings is how many things wrong with one part of a file are told.
+const maxFindings = 50
+
 // maxNesting bounds how deep YAML may nest in flow style, because its parser recurses.
 const maxNesting = 64
 
@@ -79,8 +82,15 @@ func (f file) problems(found []finding) (all []Problem) {
 	if len(found) == 0 {
 		return nil
 	}
-	tree, err := parser.ParseBytes(f.content, 0) // JSON is YAML
-	for _, x := range found {
+	err := shallow(f.content)
+	var tree *ast.File
+	if err == nil {
+		tree, err = parser.ParseBytes(f.content, 0) // JSON is YAML
+	}
+	for i, x := range found {
+		if i == maxFindings {
+			return append(all, Problem{File: f.name, Message: fmt.Sprintf("and %d more of the kind", len(found)-i)})
+		}
 		p := Problem{File: f.name, Message: "data." + pathText(x.path) + ": " + x.message, Advice: x.advice}
 		if x.path[0] == "postern" {
 			p.Message = strings.TrimPrefix(p.Message, "data.")
@@ -223,8 +233,8 @@ func decodeData(f file) (map[string]any, *Problem) {
 	return nil, p
 }
 
-// decodeYAML refuses aliases, which can make a small file huge, and deep nesting before the parser sees it.
-func decodeYAML(content []byte) (map[string]any, error) {
+// shallow refuses aliases, which can make a small file huge, and deep nesting before the parser sees it.
+func shallow(content []byte) error {
 	depth, line, entries := 0, 0, 0
 	for _, t := range lexer.Tokenize(string(content)) {
 		if t.Position.Line != line {
@@ -234,15 +244,22 @@ func decodeYAML(content []byte) (map[string]any, error) {
 		case token.SequenceEntryType, token.MappingKeyType:
 			entries++ // "- - - x" nests within one line
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			return nil, fmt.Errorf("line %d: anchors and aliases are not supported", t.Position.Line)
+			return fmt.Errorf("line %d: anchors and aliases are not supported", t.Position.Line)
 		case token.SequenceStartType, token.MappingStartType:
 			depth++
 		case token.SequenceEndType, token.MappingEndType:
 			depth--
 		}
 		if depth > maxNesting || entries > maxNesting || t.Position.IndentNum > 4*maxNesting {
-			return nil, fmt.Errorf("line %d: nested too deeply", t.Position.Line)
+			return fmt.Errorf("line %d: nested too deeply", t.Position.Line)
 		}
+	}
+	return nil
+}
+
+func decodeYAML(content []byte) (map[string]any, error) {
+	if err := shallow(content); err != nil {
+		return nil, err
 	}
 	var v any
 	if err := yaml.Unmarshal(content, &v); err != nil {

@@ -2,11 +2,16 @@ package policy
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 )
 
 // libraryPages are the pages of the library by file name.
@@ -98,6 +103,61 @@ func TestLibraryPagesAreComplete(t *testing.T) {
 	for _, s := range sayings {
 		if !strings.Contains(said, "`"+s.code+"`") && !slices.Contains(enrolling, s.code) && !slices.Contains(signingIn, s.code) && s.code != "exception" {
 			t.Errorf("the reason %s is on no page", s.code)
+		}
+	}
+}
+
+// The table of cases in Rego holds for the policy as it is loaded with the same settings in a file of data, with everything dropped that does not matter.
+func TestLibraryAsLoaded(t *testing.T) {
+	src, _, err := read(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, problems := parse(src)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	p.data = withSamples(p.data)
+	store := inmem.NewFromObjectWithOpts(p.data, inmem.OptReturnASTValuesOnRead(true))
+	c := ast.NewCompiler().WithCapabilities(p.caps)
+	if c.Compile(p.of("access", true)); c.Failed() {
+		t.Fatal(c.Errors)
+	}
+	rs, err := rego.New(rego.Query(`x := {name: [settings, facts, action, codes] | some name, [settings, changes, action, codes] in data.postern.access.library; facts := data.postern.access.vary(changes)}`),
+		rego.Compiler(c), rego.Store(store)).Eval(t.Context())
+	if err != nil || len(rs) != 1 {
+		t.Fatal(rs, err)
+	}
+	cases := rs[0].Bindings["x"].(map[string]any)
+	if len(cases) < 45 {
+		t.Fatalf("%d cases", len(cases))
+	}
+	for name, v := range cases {
+		want := v.([]any)
+		settings := want[0].(map[string]any)
+		if least, ok := settings["min_os_version"].(map[string]any); ok {
+			for platform, n := range least {
+				least[platform] = show(fmt.Sprint(n), "|version")
+			}
+		}
+		data, err := json.Marshal(map[string]any{"postern": map[string]any{"config": map[string]any{"access": settings}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		facts, err := json.Marshal(want[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := mustLoad(t, Options{Files: Files{"tuning.json": data}}).Eval(t.Context(), "access", facts)
+		if err != nil || string(d.Action) != want[2] {
+			t.Errorf("%s: %s, %v, want %v", name, d.Action, err, want[2])
+		}
+		var reasons []any
+		for _, r := range d.Reasons {
+			reasons = append(reasons, r.Code)
+		}
+		if !slices.EqualFunc(reasons, want[3].([]any), func(a, b any) bool { return a == b }) {
+			t.Errorf("%s: %v, want %v", name, reasons, want[3])
 		}
 	}
 }

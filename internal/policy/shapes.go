@@ -117,14 +117,19 @@ func (s shape) checkList(path []any, v any) (found []finding) {
 	if !ok {
 		return nil
 	}
+	var form *regexp.Regexp // compiled once for a list of many thousand
+	if p, _ := items["pattern"].(string); p != "" {
+		form = regexp.MustCompile(p)
+	}
 	for i, e := range list {
-		_, text := e.(string)
+		s, text := e.(string)
 		_, number := e.(json.Number)
 		switch {
 		case items["type"] == "string" && !text:
 			found = append(found, finding{deeper(path, i), "must be a list of texts", quoting(e)})
 		case items["type"] == "integer" && !number:
 			found = append(found, finding{deeper(path, i), "must be a list of numbers", ""})
+		case text && form != nil && form.MatchString(s):
 		default:
 			found = append(found, items.check(deeper(path, i), e)...)
 		}
