@@ -13,11 +13,6 @@ import (
 // What data says has to agree with other data, and with the rules: a group that nobody has listed, or a reason that no rule gives, is a mistake that would
 // show itself on the day when it counts.
 
-// finalCodes are the reasons that neither exception nor rollout lifts; never_lifted in the policy is the same list.
-var finalCodes = []string{"app_only_credential", "certificate_expired", "certificate_held", "certificate_not_trusted", "certificate_revoked", "device_blocked",
-	"device_retired", "device_suspended", "duplicate_credentials", "no_certificate_or_ticket", "no_user", "owner_mismatch", "owner_suspended",
-	"ticket_of_another_device", "ticket_revoked", "ticket_unknown", "unreadable_credentials", "wrong_audience", "wrong_tenant"}
-
 // clientFamilies are what input.claimed.family may be. Package edge, which tells clients apart, tests that they are all of them.
 var clientFamilies = []string{"aosp", "apple_mail", "connectivity_analyzer", "email_plus", "gmail", "ios_settings", "nine", "other", "outlook", "outlook_native",
 	"samsung", "touchdown", "windows_mail", "windows_outlook", "windows_phone"}
@@ -121,7 +116,7 @@ func (a *agreement) rollout(in string) {
 	for _, code := range slices.Sorted(maps.Keys(plans)) {
 		path := []any{"postern", "config", "access", "rollout", code}
 		switch {
-		case slices.Contains(finalCodes, code):
+		case !Liftable(code):
 			a.add(in, path, "", "%s is never lifted, so it has no stages", code)
 		case !slices.Contains(codes, code):
 			a.add(in, path, didYouMean(code, codes), "no rule gives the reason %s", code)

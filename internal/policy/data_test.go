@@ -2,16 +2,12 @@ package policy
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"postern/internal/trust"
-	"postern/policies"
 )
 
 // What is wrong with data is said at its place, with what to write instead.
@@ -66,23 +62,6 @@ func TestDataIsChecked(t *testing.T) {
 	// A code of a team's own may be rolled out; data for a policy that replaces the built-in ones has any form.
 	mustLoad(t, Options{Path: dir(t, map[string]string{"x.yaml": access("rollout: {no_mail_on_sunday: [{stage: observe}]}"), "a.rego": teamDeny})})
 	mustLoad(t, Options{Path: dir(t, map[string]string{"x.yaml": "groups: 7\n", "a.rego": leanPolicy, "e.rego": leanEnroll}), Replace: true})
-}
-
-// The policy and the check of its data agree on what is never lifted.
-func TestFinalCodes(t *testing.T) {
-	content, err := fs.ReadFile(policies.Files(), "access_team.rego")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, list, _ := strings.Cut(string(content), "never_lifted := {")
-	list, _, _ = strings.Cut(list, "}")
-	var codes []string
-	for _, m := range regexp.MustCompile(`"([a-z_]+)"`).FindAllStringSubmatch(list, -1) {
-		codes = append(codes, m[1])
-	}
-	if !slices.Equal(codes, finalCodes) {
-		t.Errorf("in the policy %v, in Go %v", codes, finalCodes)
-	}
 }
 
 func TestDataSchemaIsCurrent(t *testing.T) {
