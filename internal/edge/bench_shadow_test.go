@@ -27,7 +27,7 @@ func benchPolicy(shadow bool) (*policy.Active, error) {
 
 // BenchmarkShadow: the edge with and without a candidate beside its policy, at 95% of decisions remembered, and with none remembered.
 func BenchmarkShadow(b *testing.B) {
-	const phones, requests = 32, 4000
+	const phones, requests = 32, 10_000
 	s := newSite(b, phones, 0)
 	_, upstream := role(b, 1, "upstream", "GOMAXPROCS=1")
 	var all []*contestant

@@ -18,7 +18,7 @@ const (
 	shadowInput    = 8 << 10          // bytes of the facts of one; a phone's are 1 kB
 	shadowAgain    = 60               // seconds after which what was dropped is handed in again, if it comes again
 	shadowSlice    = time.Millisecond // of work before a rest
-	shadowShare    = 10               // a tenth of the processors is the most that a shadow takes
+	shadowShare    = 20               // a twentieth of the processors is the most that a shadow takes; collecting its garbage comes on top
 	shadowLimit    = 100 * time.Millisecond
 )
 
@@ -126,7 +126,7 @@ func offered(entry, policy string, d *Decision, failed error) Recorded {
 	return r
 }
 
-// Run decides what is handed in until ctx ends, with rests, so that it takes a tenth of the processors at the most.
+// Run decides what is handed in until ctx ends, with rests, so that it takes a twentieth of the processors at the most.
 func (s *Shadow) Run(ctx context.Context) error {
 	rest := max(0, shadowShare/float64(runtime.GOMAXPROCS(0))-1)
 	var busy time.Duration
