@@ -100,8 +100,9 @@ func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, devi
 	if len(others) == 0 {
 		return
 	}
+	since, seen := e.firstSeen(in, own, device)
 	first := func(p trust.MailProfile) bool {
-		return !in.Profile.Known || cmp.Or(p.FirstSeen.Compare(own.FirstSeen), cmp.Compare(p.ClientID, in.Claimed.DeviceID)) < 0
+		return !seen || cmp.Or(p.FirstSeen.Compare(since), cmp.Compare(p.ClientID, in.Claimed.DeviceID)) < 0
 	}
 	worst := slices.MaxFunc(others, func(a, b trust.MailProfile) int {
 		if first(a) != first(b) {
@@ -112,7 +113,24 @@ func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, devi
 		}
 		return a.LastSeen.Compare(b.LastSeen)
 	})
+	if !in.Profile.Known && !first(worst) {
+		return // another mailbox on a phone that was there before all others
+	}
 	in.Duplicate.OtherDeviceID = worst.ClientID
 	in.Duplicate.OtherLastSeen, in.Duplicate.OtherFirstSeen = policy.Seconds(worst.LastSeen), policy.Seconds(worst.FirstSeen)
 	in.Duplicate.OtherIsOlder = first(worst)
+}
+
+// firstSeen returns when the claimed DeviceId was first seen on the device, in whosever mailbox: a phone that opens a shared one, or whose credentials cannot be
+// read, is no newcomer for it.
+func (e *Edge) firstSeen(in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID) (since time.Time, seen bool) {
+	if in.Profile.Known {
+		since, seen = own.FirstSeen, true
+	}
+	for _, p := range e.cfg.Index.ProfilesOfDevice(device) {
+		if p.Protocol == protocolEAS && p.ClientID == in.Claimed.DeviceID && (!seen || p.FirstSeen.Before(since)) {
+			since, seen = p.FirstSeen, true
+		}
+	}
+	return since, seen
 }

@@ -31,6 +31,19 @@ func (w *world) polls(c *tls.Certificate, k call) {
 	w.sync()
 }
 
+// besideSecond has alice's phone read mail, and a copy of its certificate ask for it under a second DeviceId.
+func (w *world) besideSecond() tls.Certificate {
+	w.t.Helper()
+	d := w.addDevice(trust.Owner{Mail: alice, Delegations: []string{"info@contoso.com"}}, "")
+	c := w.enrol(d, leaf{}, nil)
+	w.polls(&c, command("Sync", alice, aliceEAS))
+	if got := w.do(w.phone(&c, false), command("Sync", alice, "SECOND1")); phoneSees(got) != blocked {
+		w.t.Fatalf("a second DeviceId: %s", phoneSees(got))
+	}
+	w.sync()
+	return c
+}
+
 // phones are situations with more than one phone, client, user or mailbox. None of them is a second, hand-made profile unless it says so.
 func phones() []row {
 	sync := func(user, id string) call { return command("Sync", user, id) }
@@ -97,6 +110,18 @@ func phones() []row {
 			k.auth = basic(alice)
 			return situation{&c, k}
 		}, mail, "", ""},
+		{"a delegated mailbox on one phone after a second one was kept out", func(w *world) situation {
+			c := w.besideSecond()
+			k := sync("info@contoso.com", aliceEAS)
+			k.auth = basic(alice)
+			return situation{&c, k}
+		}, mail, "", ""},
+		{"a delegated mailbox on the second phone, which is kept out", func(w *world) situation {
+			c := w.besideSecond()
+			k := sync("info@contoso.com", "SECOND1")
+			k.auth = basic(alice)
+			return situation{&c, k}
+		}, blocked, "duplicate_profile_second_device_id", "Remove the second account from the phone"},
 		{"own mailbox and a shared one that nobody delegated", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			w.polls(&c, sync(alice, aliceEAS))
