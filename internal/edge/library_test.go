@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/eas"
 	"postern/internal/policy"
 	"postern/internal/registry"
 	"postern/internal/trust"
@@ -32,7 +33,7 @@ func TestLibraryAtTheEdge(t *testing.T) {
 			w.pass(time.Hour)
 		}, "device_not_compliant"},
 		"old system": {access(`min_os_version: {ios: "17.5.1"}`), func(w *world, d trust.Device) {
-			ios := "ios"
+			ios := "iPadOS" // as Jamf has it
 			update(w, d, registry.DeviceUpdate{OS: &ios, OSVersion: &old})
 		}, "os_too_old"},
 		"old ActiveSync":     {access("min_eas_version: 170"), nil, "eas_version_too_old"},
@@ -67,6 +68,32 @@ func TestLibraryAtTheEdge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Every command that the edge reads, and every platform that it tells apart, is one that the policy's data may name.
+func TestCommandsAndPlatformsAreKnownToPolicies(t *testing.T) {
+	var names []string
+	for _, c := range eas.Commands() {
+		names = append(names, strings.ToLower(c.String()))
+	}
+	raw, err := os.ReadFile("../eas/clients.json")
+	must(t, err)
+	var table struct {
+		Rows []struct {
+			Platform string `json:"platform"`
+		} `json:"rows"`
+	}
+	must(t, json.Unmarshal(raw, &table))
+	var systems []string
+	for _, r := range table.Rows {
+		systems = append(systems, r.Platform)
+	}
+	if len(names) < 20 || len(systems) < 20 {
+		t.Fatalf("%d commands, %d rows", len(names), len(systems))
+	}
+	settings := "denied_commands: [" + strings.Join(names, ", ") + "], denied_platforms: [" + strings.Join(systems, ", ") + "]"
+	_, err = policy.Load(t.Context(), policy.Options{Timeout: 5 * time.Second, Files: policy.Files{"x.yaml": []byte("postern: {config: {access: {" + settings + "}}}\n")}})
+	must(t, err)
 }
 
 // Every client family that the edge tells apart is one that the policy's data may name, and the other way round.

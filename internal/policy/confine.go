@@ -158,7 +158,7 @@ func (c *confinement) reads(ref ast.Ref, entry string) {
 	}
 	if path[1] != "postern" {
 		if _, ok := c.data[path[1]]; !ok {
-			c.add(loc, didYouMean(path[1], slices.Sorted(maps.Keys(c.data))), "no data file defines data.%s", path[1])
+			c.add(loc, c.missing(path[1]), "no data file defines data.%s", path[1])
 		}
 		return
 	}
@@ -172,6 +172,19 @@ func (c *confinement) reads(ref ast.Ref, entry string) {
 	if !c.builtin[entry+"."+path[3]] {
 		c.add(loc, didYouMean(path[3], c.definitions(entry)), "data.postern.%s.%s is not defined", entry, path[3])
 	}
+}
+
+// missing says what to do about data that a rule reads and nobody has defined.
+func (c *confinement) missing(key string) string {
+	best := didYouMean(key, slices.DeleteFunc(slices.Sorted(maps.Keys(c.data)), func(name string) bool { return name == "postern" }))
+	if strings.HasPrefix(best, "did you mean") {
+		return best
+	}
+	empty := "{}"
+	if key == "exceptions" {
+		empty = "[]"
+	}
+	return fmt.Sprintf("add `%s: %s` to a .yaml beside it", key, empty)
 }
 
 func (c *confinement) definitions(entry string) []string {

@@ -39,6 +39,7 @@ func (s sources) agree(doc map[string]any, origin, set map[string]string) []Prob
 	for _, key := range []string{"allowed_clients", "denied_clients", "token_families", "device_id_families"} {
 		a.clients(set["access."+key], []any{"postern", "config", "access", key}, a.setting(key))
 	}
+	a.platformsAndCommands(set)
 	return a.problems
 }
 
@@ -151,6 +152,8 @@ func (a *agreement) signOn(in string) {
 						a.group(in, append(slices.Clip(at), j), name)
 					} else if column == "zones" {
 						a.zone(in, append(slices.Clip(at), j), name)
+					} else if column == "platforms" {
+						a.platform(in, append(slices.Clip(at), j), name)
 					}
 				}
 			}

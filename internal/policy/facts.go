@@ -10,11 +10,12 @@ import (
 )
 
 // FactsOfDevice returns what a policy may know of a device that the registry knows. SilentFor is measured to the last successful sync of the
-// device's source, so that an outage of the MDM makes nobody silent; an administrator as source never is.
+// device's source, so that an outage of the MDM makes nobody silent; an administrator as source never is. OS
+// is the name that policies know the system by, however the registry has it.
 func FactsOfDevice(d trust.Device) DeviceFacts {
 	f := DeviceFacts{
 		Known: true, ID: string(d.ID), State: string(d.State), Managed: d.Managed, Compliant: string(d.Compliant), EASDeviceID: d.EASDeviceID,
-		ComplianceSince: Seconds(d.ComplianceSince), SerialNumber: d.SerialNumber, Model: d.Model, OS: d.OS, OSVersion: d.OSVersion, OSNumber: VersionNumber(d.OSVersion),
+		ComplianceSince: Seconds(d.ComplianceSince), SerialNumber: d.SerialNumber, Model: d.Model, OS: PlatformOf(d.OS), OSVersion: d.OSVersion, OSNumber: VersionNumber(d.OSVersion),
 		Source: d.Source, Labels: d.Labels, Bucket: bucket(d.ID),
 	}
 	if d.Compliant == "" {
