@@ -52,6 +52,7 @@ plain if {
 	input.device.eas_device_id in ["", input.claimed.device_id]
 	[input.duplicate.device_id_managed, input.duplicate.managed_device] in [[false, ""], [true, input.certificate.device]]
 	input.duplicate.other_device_id == ""
+	input.profile.refused == false
 	input.claimed.family != "other"
 	input.device.silent_for <= data.postern.config.access.max_silence
 	not input.claimed.family in data.postern.config.access.denied_clients
@@ -79,6 +80,7 @@ managed_profile if {
 	owner_matches
 	device_id_matches
 	sole_profile
+	profile_accepted
 	client_accepted
 	command_accepted
 	client_listed

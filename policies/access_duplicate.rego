@@ -45,6 +45,11 @@ first_device_id if {
 
 duplicate_end := input.duplicate.other_last_seen + config.duplicate_window
 
+# What an administrator has settled: a mail profile that is refused stays so, whatever becomes of the other.
+profile_accepted if input.profile.refused == false
+
+command_denied contains "profile_refused" if input.profile.refused
+
 # Duplicate (c): a managed profile of the same user and hardware model is in use, and this request came without certificate. A hint, worth what the data says.
 hint_accepted if not input.duplicate.same_user_model
 

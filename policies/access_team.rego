@@ -96,6 +96,7 @@ never_lifted := {
 	"no_user",
 	"owner_mismatch",
 	"owner_suspended",
+	"profile_refused",
 	"ticket_of_another_device",
 	"ticket_revoked",
 	"ticket_unknown",
@@ -252,6 +253,8 @@ unproved contains "device" if not device_managed
 unproved contains "report" if not device_heard
 
 unproved contains "device_id" if not device_id_matches
+
+unproved contains "profile" if not profile_accepted
 
 unproved contains "sole" if not sole_profile
 

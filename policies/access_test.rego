@@ -126,6 +126,7 @@ refusals := {
 		"deny",
 		{"duplicate_profile_without_certificate"},
 	],
+	"refused by an administrator": [{"/profile/refused": true}, "deny", {"profile_refused"}],
 	"duplicate b": [
 		object.union(second, {"/profile/first_seen": samples.managed.now}),
 		"quarantine",

@@ -48,7 +48,7 @@ func root() *cobra.Command {
 	c.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	c.PersistentFlags().StringVar(&a.admin, "admin", "", "URL of a remote admin API; the access token is read from POSTERN_TOKEN")
 	c.AddCommand(a.initCommand(), a.serveCommand(), a.demoCommand(), a.deviceCommand(), a.ownerCommand(), a.issuerCommand(), a.profileCommand(), a.auditCommand(), a.adminCommand(),
-		a.certCommand(), a.pendingCommand(), a.exceptionCommand(), a.lifecycleCommand(), a.crlCommand(), a.policyCommand(), a.decisionCommand(), a.configCommand(), a.statusCommand(), a.versionCommand())
+		a.certCommand(), a.pendingCommand(), a.settleCommand(), a.exceptionCommand(), a.lifecycleCommand(), a.crlCommand(), a.policyCommand(), a.decisionCommand(), a.configCommand(), a.statusCommand(), a.versionCommand())
 	return c
 }
 

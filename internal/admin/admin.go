@@ -88,6 +88,7 @@ func (a *Admin) engine(identify gin.HandlerFunc) http.Handler {
 	a.deviceRoutes(g)
 	a.ticketRoutes(g)
 	a.exceptionRoutes(g)
+	a.settleRoutes(g)
 	g.POST("/lifecycle/run", handle(a.runLifecycle))
 	a.certificateRoutes(g)
 	a.pendingRoutes(g)

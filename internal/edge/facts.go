@@ -65,7 +65,7 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 	if known, ok := e.cfg.Index.Profile(s.profile.Key()); ok {
 		s.profile = known
 		in.Claimed.Model = cmp.Or(in.Claimed.Model, known.Model)
-		in.Profile = policy.ProfileFacts{Known: true, ID: known.ID, FirstSeen: policy.Seconds(known.FirstSeen), Certificate: string(known.Serial), Linked: known.Linked && known.Device == device.ID}
+		in.Profile = policy.ProfileFacts{Known: true, ID: known.ID, FirstSeen: policy.Seconds(known.FirstSeen), Certificate: string(known.Serial), Linked: known.Linked && known.Device == device.ID, Refused: known.Refused}
 	}
 	e.duplicates(in, s.profile, device, used)
 	return s

@@ -127,6 +127,7 @@ type ProfileFacts struct {
 	ID          string `json:"id"`
 	FirstSeen   int64  `json:"first_seen"`
 	Certificate string `json:"certificate"` // the serial number it was last seen with
+	Refused     bool   `json:"refused"`     // by an administrator
 	Linked      bool   `json:"linked"`      // an administrator bound this client id to the device
 }
 

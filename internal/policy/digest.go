@@ -116,7 +116,7 @@ func (o *OwnerFacts) append(b []byte) []byte {
 }
 
 func (p *ProfileFacts) append(b []byte) []byte {
-	b = appendTexts(appendBool(appendBool(b, p.Known), p.Linked), p.ID, p.Certificate)
+	b = appendTexts(appendBool(appendBool(appendBool(b, p.Known), p.Linked), p.Refused), p.ID, p.Certificate)
 	return binary.AppendVarint(b, p.FirstSeen)
 }
 

@@ -43,6 +43,7 @@ var conditionTexts = [][2]string{
 	{"credential_clean", "the sign-in can be read and names one user"},
 	{"owner_matches", "every name in the request is the owner's"},
 	{"device_id_matches", "the DeviceId is the one that the MDM reports"},
+	{"profile_accepted", "no administrator has refused this mail profile"},
 	{"sole_profile", "no other mail profile uses this certificate or DeviceId"},
 	{"client_accepted", "the mail client is one that is allowed"},
 	{"command_accepted", "the command is one that is allowed"},

@@ -50,6 +50,7 @@ networks: {guests: 198.51.100.0/24}
 			in.Duplicate = DuplicateFacts{OtherDeviceID: "x", OtherLastSeen: in.Now, OtherIsOlder: true}
 			in.Device.EASDeviceID = ""
 		}, "sole_profile", "profile link"},
+		"refused profile":          {func(in *AccessInput) { in.Profile.Refused = true }, "profile_accepted", "postern settle"},
 		"a team's label":           {func(in *AccessInput) { in.Device.Labels = map[string]string{"screen_lock": "no"} }, "", "empty, or not there"},
 		"a team's version":         {func(in *AccessInput) { in.Request.Version = 140 }, "", "16.1"},
 		"a team's compliance":      {func(in *AccessInput) { in.Device.Compliant = "no" }, "", "compliant"},

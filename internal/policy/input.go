@@ -119,7 +119,7 @@ func (o *OwnerFacts) value() *ast.Term {
 }
 
 func (p *ProfileFacts) value() *ast.Term {
-	return object(boolean("known", p.Known), text("id", p.ID), number("first_seen", p.FirstSeen), text("certificate", p.Certificate), boolean("linked", p.Linked))
+	return object(boolean("known", p.Known), text("id", p.ID), number("first_seen", p.FirstSeen), text("certificate", p.Certificate), boolean("linked", p.Linked), boolean("refused", p.Refused))
 }
 
 func (d *DuplicateFacts) value() *ast.Term {

@@ -196,7 +196,7 @@ func (in *AccessInput) read(r *recordReader) {
 	in.Device.read(r)
 	in.Owner.read(r)
 	p, d := &in.Profile, &in.Duplicate
-	r.bools(&p.Known, &p.Linked)
+	r.bools(&p.Known, &p.Linked, &p.Refused)
 	r.strings(&p.ID, &p.Certificate)
 	p.FirstSeen = r.varint()
 	r.bools(&d.DeviceIDManaged, &d.OtherIsOlder, &d.SameUserModel)

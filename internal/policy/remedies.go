@@ -94,6 +94,7 @@ func requestRemedies(in *AccessInput) []changeOf {
 		}},
 		{Change{fmt.Sprintf("Another mail profile has this DeviceId or certificate (%s).", or(u.OtherDeviceID, or(u.ManagedDevice, "none"))),
 			"The other mail profile is removed from the phone, or this one is bound by hand: `postern profile link`."}, func(in *AccessInput) { in.Duplicate = DuplicateFacts{} }},
+		{Change{"An administrator has refused this mail profile.", "It is settled otherwise: `postern settle allow " + or(in.Profile.ID, "ID") + "`."}, func(in *AccessInput) { in.Profile.Refused = false }},
 		{Change{fmt.Sprintf("The mail client is of the family %s.", or(in.Claimed.Family, "unknown")), "A mail client that is allowed is used."}, func(in *AccessInput) {
 			in.Claimed.Family, in.Claimed.Platform = "apple_mail", "ios"
 		}},

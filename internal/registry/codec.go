@@ -183,6 +183,20 @@ func (f *fields) flag(b *bool) {
 	*b = n == 1
 }
 
+// flags writes or reads two bools in one number; the first alone is as flag would write it.
+func (f *fields) flags(a, b *bool) {
+	n := uint64(0)
+	if *a {
+		n = 1
+	}
+	if *b {
+		n |= 2
+	}
+	f.number(&n)
+	f.bad = f.bad || n > 3
+	*a, *b = n&1 != 0, n&2 != 0
+}
+
 // time writes or reads a moment in UTC, to the nanosecond.
 func (f *fields) time(t *time.Time) {
 	if f.writing {

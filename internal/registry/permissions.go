@@ -36,6 +36,7 @@ const (
 	ActProfileObserve  = "profile.observe"
 	ActProfileLink     = "profile.link"
 	ActProfileForget   = "profile.forget"
+	ActProfileSettle   = "profile.settle"
 	ActPublish         = "crl.publish"
 	ActCRLCommit       = "crl.commit"
 	ActCRLRestore      = "crl.restore"
@@ -68,11 +69,11 @@ func rights(p trust.Principal) []string {
 	case trust.PKIOfficer:
 		return []string{ActDeviceAdd, ActDeviceUpdate, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActDeviceSuspend, ActDeviceReinstate,
 			ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
-			ActRelease, ActProfileLink, ActProfileForget, ActPublish, ActTicketCreate, ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke, ActLifecycle}
+			ActRelease, ActProfileLink, ActProfileForget, ActProfileSettle, ActPublish, ActTicketCreate, ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke, ActLifecycle}
 	case trust.PolicyAuthor:
 		return []string{ActPolicyPut, ActPolicyActivate, ActPolicyShadow, ActExceptionGrant, ActExceptionRevoke}
 	case trust.HelpDesk:
-		return []string{ActDeviceSuspend, ActDeviceReinstate, ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget,
+		return []string{ActDeviceSuspend, ActDeviceReinstate, ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActHold, ActRelease, ActProfileLink, ActProfileForget, ActProfileSettle,
 			ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke}
 	}
 	return nil

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -131,6 +132,10 @@ func otherRules() []rule {
 			_, err := w.reg.LinkProfile(w.Context(), p, profile(w), w.device("alice@contoso.com").ID)
 			return err
 		}},
+		{registry.ActProfileSettle, "root officer desk", func(w *world, p trust.Principal) error {
+			_, _, err := w.reg.SettleProfile(w.Context(), p, profile(w), registry.Settlement{})
+			return err
+		}},
 		{registry.ActProfileForget, "root officer desk", func(w *world, p trust.Principal) error {
 			return w.reg.ForgetProfile(w.Context(), p, profile(w))
 		}},
@@ -191,7 +196,8 @@ func otherRules() []rule {
 func TestPermissions(t *testing.T) {
 	w := newWorld(t)
 	for _, r := range slices.Concat(deviceRules(), certificateRules(), otherRules()) {
-		for name, p := range principals {
+		for _, name := range slices.Sorted(maps.Keys(principals)) {
+			p := principals[name]
 			err := r.do(w, p)
 			last := w.newest(registry.AuditFilter{Action: r.action})
 			if slices.Contains(strings.Fields(r.allowed), name) {

@@ -72,7 +72,7 @@ func (r *Registry) LinkProfile(ctx context.Context, p trust.Principal, id string
 			return fmt.Errorf("device is retired: %w", trust.ErrConflict)
 		}
 		before := snapshot(out)
-		out.Device, out.Linked = device, true
+		out.Device, out.Linked, out.Refused = device, true, false
 		if err := t.putProfile(out); err != nil {
 			return err
 		}

@@ -91,7 +91,7 @@ func (f *fields) profile(p *trust.MailProfile) {
 	word(f, &p.Model)
 	text(f, &p.Serial)
 	text(f, &p.Device)
-	f.flag(&p.Linked)
+	f.flags(&p.Linked, &p.Refused)
 	f.time(&p.FirstSeen)
 	f.time(&p.LastSeen)
 }

@@ -16,6 +16,7 @@ type MailProfile struct {
 	Serial     Serial    `json:"certificate,omitempty"` // the certificate it came with; empty for none
 	Device     DeviceID  `json:"device,omitempty"`      // the certificate's device, or the one an administrator linked
 	Linked     bool      `json:"linked,omitempty"`      // bound to Device by an administrator
+	Refused    bool      `json:"refused,omitempty"`     // by an administrator, until one settles it otherwise
 	FirstSeen  time.Time `json:"first_seen"`
 	LastSeen   time.Time `json:"last_seen"` // refreshed lazily: up to an hour behind
 }
