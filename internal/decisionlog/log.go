@@ -17,7 +17,7 @@ import (
 	"postern/internal/trust"
 )
 
-// Limits of what waits.
+// Limits of what waits. Of strangers half as much may.
 const (
 	queueEvents = 8192
 	queueBytes  = 32 << 20 // of facts
@@ -44,7 +44,7 @@ type Config struct {
 	URL    *url.URL               // of the service, whose path takes batches; nil: none
 	Token  func() (string, error) // bearer token, asked for with each batch; nil: none
 	Every  time.Duration          // the longest time that an event waits for its batch; 10 s
-	Limit  int                    // events a second, beyond which they are dropped; 1000
+	Limit  int                    // events a second, beyond which they are dropped; strangers have half of it at most; 1000
 	Allows Allows                 // empty: New
 	Mask   []string               // paths to erase, as ParseMask takes them; nil: DefaultMask
 	Labels map[string]string      // of every event
@@ -65,12 +65,12 @@ type Stats struct {
 
 // Log tells decisions. Make it with Open, run it once with Run.
 type Log struct {
-	cfg   Config
-	mask  mask
-	queue chan trust.Decision
-	bytes atomic.Int64 // of facts that wait
-	file  *file        // nil: none
-	up    *uploader    // nil: none
+	cfg       Config
+	mask      mask
+	known     *queue
+	strangers *queue    // whose decisions can be made up without end
+	file      *file     // nil: none
+	up        *uploader // nil: none
 
 	written, dropped atomic.Uint64
 
@@ -97,7 +97,7 @@ func Open(cfg Config) (*Log, error) {
 	if cfg.Allows == "" {
 		cfg.Allows = New
 	}
-	l := &Log{cfg: cfg, mask: m, queue: make(chan trust.Decision, queueEvents)}
+	l := &Log{cfg: cfg, mask: m, known: newQueue(queueEvents, queueBytes), strangers: newQueue(queueEvents/2, queueBytes/2)}
 	if cfg.File != "" {
 		if l.file, err = openFile(cfg.File, cfg.MaxSize, cfg.Keep); err != nil {
 			return nil, fmt.Errorf("open decision log: %w", err)
@@ -114,16 +114,13 @@ func (l *Log) Record(d trust.Decision) {
 	if d.Action == trust.Allow && len(d.Reasons) == 0 && (l.cfg.Allows == None || l.cfg.Allows == New && len(d.Input) == 0) {
 		return
 	}
-	size := int64(len(d.Input))
-	if l.bytes.Add(size) <= queueBytes {
-		select {
-		case l.queue <- d:
-			return
-		default:
-		}
+	q := l.known
+	if stranger(d) {
+		q = l.strangers
 	}
-	l.bytes.Add(-size)
-	l.dropped.Add(1)
+	if !q.offer(d) {
+		l.dropped.Add(1)
+	}
 }
 
 // Run writes and sends until ctx ends; then what waits is written, and sent for a few seconds.
@@ -134,19 +131,35 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
-	room := l.cfg.Limit
+	room := l.second()
 	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+			room = l.second()
+			l.flush()
+		default:
+		}
+		select {
+		case d := <-l.known.waiting:
+			l.take(d, room)
+			continue
+		default: // strangers come last
+		}
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-			room = l.cfg.Limit
+			room = l.second()
 			l.flush()
-		case d := <-l.queue:
-			room = l.take(d, room)
+		case d := <-l.known.waiting:
+			l.take(d, room)
+		case d := <-l.strangers.waiting:
+			l.take(d, room)
 		}
 	}
-	for len(l.queue) > 0 {
-		room = l.take(<-l.queue, room)
+	for _, q := range []*queue{l.known, l.strangers} {
+		for len(q.waiting) > 0 {
+			l.take(<-q.waiting, room)
+		}
 	}
 	l.flush()
 	uploads.Wait()
@@ -161,18 +174,26 @@ func (l *Log) Run(ctx context.Context) error {
 	return nil
 }
 
-// take tells one decision where there is room in this second, and returns how much is left.
-func (l *Log) take(d trust.Decision, room int) int {
-	l.bytes.Add(-int64(len(d.Input)))
-	if room <= 0 {
+// take tells one decision where there is room in this second.
+func (l *Log) take(d trust.Decision, left *room) {
+	strange, q := stranger(d), l.known
+	if strange {
+		q = l.strangers
+	}
+	q.bytes.Add(-int64(len(d.Input)))
+	if left.all <= 0 || strange && left.strangers <= 0 {
 		l.dropped.Add(1)
-		return 0
+		return
 	}
 	line, err := l.event(d)
 	if err != nil {
 		l.dropped.Add(1)
 		l.cfg.Log.Error("decision log: a decision cannot be told", "reference", d.Reference, "error", err)
-		return room
+		return
+	}
+	left.all--
+	if strange {
+		left.strangers--
 	}
 	if l.file != nil {
 		if err := l.file.write(line); err != nil {
@@ -183,9 +204,8 @@ func (l *Log) take(d trust.Decision, room int) int {
 		}
 	}
 	if l.up != nil {
-		l.up.add(line)
+		l.up.add(line, strange)
 	}
-	return room - 1
 }
 
 func (l *Log) flush() {

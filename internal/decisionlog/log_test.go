@@ -151,9 +151,9 @@ func TestEventsAreMasked(t *testing.T) {
 	l, stop := opened(t, cfg)
 	in := alice()
 	l.Record(refusal(t, 1))
-	l.Record(trust.Decision{At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Allow, Input: in.Record(), Remote: "192.0.2.77", User: in.Owner.Mail})
+	l.Record(trust.Decision{At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Allow, Serial: "0a", Input: in.Record(), Remote: "192.0.2.77", User: in.Owner.Mail})
 	l.Record(trust.Decision{At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Allow}) // remembered: not told
-	l.Record(trust.Decision{Reference: "F1", At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Fault, Reasons: []trust.Reason{{Code: "policy_fault", Text: "panic about secretperson"}}})
+	l.Record(trust.Decision{Reference: "F1", At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Fault, Serial: "0a", Reasons: []trust.Reason{{Code: "policy_fault", Text: "panic about secretperson"}}})
 	enrol, err := json.Marshal(policy.EnrollInput{SourceIP: "192.0.2.77", Owner: in.Owner, Requested: policy.RequestedFacts{Mails: []string{"secretperson@contoso.com"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -267,8 +267,8 @@ func TestEverythingIsBounded(t *testing.T) {
 	for range 2 * queueEvents {
 		still.Record(big)
 	}
-	if s := still.Stats(); s.Dropped < queueEvents || len(still.queue) > queueBytes/(60<<10) || still.bytes.Load() > queueBytes {
-		t.Errorf("%+v, %d wait, %d bytes", s, len(still.queue), still.bytes.Load())
+	if s := still.Stats(); s.Dropped < queueEvents || len(still.known.waiting) > queueBytes/(60<<10) || still.known.bytes.Load() > queueBytes {
+		t.Errorf("%+v, %d wait, %d bytes", s, len(still.known.waiting), still.known.bytes.Load())
 	}
 	l, stop := opened(t, cfg)
 	for n := range 1000 {
@@ -280,8 +280,8 @@ func TestEverythingIsBounded(t *testing.T) {
 	}
 	u := newUploader(Config{Now: time.Now})
 	event := bytes.Repeat([]byte("x"), 100<<10)
-	for range 1000 {
-		u.add(event)
+	for n := range 1000 {
+		u.add(event, n%2 == 0)
 	}
 	var s Stats
 	if u.stats(&s); u.bytes > waitingBytes || s.Waiting == 0 || s.Waiting+int(s.Dropped) != 1000 {

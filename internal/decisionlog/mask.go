@@ -54,7 +54,8 @@ func CheckMask(paths []string) error {
 	return err
 }
 
-// erase removes what the mask names from an event, and returns the paths of what was there.
+// erase removes what the mask names from an event, and returns the paths of what was there. Of fields that a * stands for it tells the *, because the name of
+// a field may itself be a fact about a person, such as an address.
 func (m mask) erase(event map[string]any) (erased []string) {
 	for _, path := range m {
 		erased = erase(event, path, "", erased)
@@ -71,7 +72,7 @@ func erase(v any, path []string, at string, erased []string) []string {
 			if key != name && name != "*" {
 				continue
 			}
-			here := at + "/" + pointer(key)
+			here := at + "/" + pointer(name)
 			if last {
 				delete(v, key)
 				erased = append(erased, here)
@@ -96,7 +97,7 @@ func erase(v any, path []string, at string, erased []string) []string {
 	return erased
 }
 
-// pointer escapes a name. The name of a field may itself be a fact, such as an address; of what is erased below it only the place is told.
+// pointer escapes a segment of a path.
 func pointer(name string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(name) }
 
 var errNoFacts = errors.New("facts are no JSON object")

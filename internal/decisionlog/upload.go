@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +21,7 @@ import (
 const (
 	batchEvents   = 1000
 	batchBytes    = 1 << 20  // of JSON
-	waitingBytes  = 16 << 20 // of JSON; beyond, the oldest batches are dropped
+	waitingBytes  = 16 << 20 // of JSON; beyond, the oldest batches are dropped, those of strangers first
 	uploadTimeout = 30 * time.Second
 	defaultEvery  = 10 * time.Second
 	firstRetry    = time.Second
@@ -29,6 +31,7 @@ const (
 // uploader sends batches to a service, one at a time and in order.
 type uploader struct {
 	url    *url.URL
+	at     string // scheme, host and path of it, as it may be seen: a query may hold a key
 	token  func() (string, error)
 	client *http.Client
 	every  time.Duration
@@ -39,7 +42,7 @@ type uploader struct {
 	sent, dropped, refused atomic.Uint64
 
 	mu      sync.Mutex
-	batches []batch // the last one is being filled
+	batches []batch // the last one of known certificates, and of strangers, is being filled
 	bytes   int
 	events  int
 	trouble string
@@ -48,40 +51,45 @@ type uploader struct {
 
 // batch is a JSON array without its end.
 type batch struct {
-	events int
-	json   []byte
+	events    int
+	json      []byte
+	strangers bool // all of them are of strangers; otherwise none
 }
 
 func newUploader(cfg Config) *uploader {
 	u := &uploader{url: cfg.URL, token: cfg.Token, every: cfg.Every, now: cfg.Now, log: cfg.Log, full: make(chan struct{}, 1),
 		client: &http.Client{Timeout: uploadTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	if cfg.URL != nil {
+		u.at = (&url.URL{Scheme: cfg.URL.Scheme, Host: cfg.URL.Host, Path: cfg.URL.Path}).String()
+	}
 	if u.every <= 0 {
 		u.every = defaultEvery
 	}
 	return u
 }
 
-// add queues an event, and drops the oldest batch where there is no room.
-func (u *uploader) add(event []byte) {
+// add queues an event, and drops old batches where there is no room.
+func (u *uploader) add(event []byte, stranger bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	n := len(u.batches)
-	if n == 0 || u.batches[n-1].events >= batchEvents || len(u.batches[n-1].json)+len(event) > batchBytes {
-		u.batches = append(u.batches, batch{json: append(make([]byte, 0, len(event)+2), '[')})
-		n++
-	} else {
-		u.batches[n-1].json = append(u.batches[n-1].json, ',')
+	at := len(u.batches) - 1
+	for at >= 0 && u.batches[at].strangers != stranger {
+		at--
 	}
-	b := &u.batches[n-1]
+	full := at >= 0 && (u.batches[at].events >= batchEvents || len(u.batches[at].json)+len(event) > batchBytes)
+	if at < 0 || full {
+		u.batches = append(u.batches, batch{json: append(make([]byte, 0, len(event)+2), '['), strangers: stranger})
+		at = len(u.batches) - 1
+	} else {
+		u.batches[at].json = append(u.batches[at].json, ',')
+	}
+	b := &u.batches[at]
 	b.json = append(b.json, event...)
 	b.events++
 	u.bytes += len(event) + 1
 	u.events++
-	for u.bytes > waitingBytes && len(u.batches) > 1 {
-		u.dropped.Add(uint64(u.batches[0].events))
-		u.pop()
-	}
-	if len(u.batches) > 1 {
+	u.fit()
+	if full {
 		select {
 		case u.full <- struct{}{}:
 		default:
@@ -89,12 +97,20 @@ func (u *uploader) add(event []byte) {
 	}
 }
 
-// pop removes the oldest batch. The caller holds u.mu.
-func (u *uploader) pop() {
-	u.bytes -= len(u.batches[0].json)
-	u.events -= u.batches[0].events
-	u.batches[0] = batch{}
-	u.batches = u.batches[1:]
+// fit drops the oldest batch until there is room: of strangers, where there is one. The caller holds u.mu.
+func (u *uploader) fit() {
+	for u.bytes > waitingBytes && len(u.batches) > 1 {
+		at := max(0, slices.IndexFunc(u.batches, func(b batch) bool { return b.strangers }))
+		u.dropped.Add(uint64(u.batches[at].events))
+		u.remove(at)
+	}
+}
+
+// remove takes a batch out. The caller holds u.mu.
+func (u *uploader) remove(at int) {
+	u.bytes -= len(u.batches[at].json)
+	u.events -= u.batches[at].events
+	u.batches = slices.Delete(u.batches, at, at+1)
 }
 
 // run sends until ctx ends.
@@ -148,21 +164,18 @@ func (u *uploader) next() (batch, bool) {
 		return batch{}, false
 	}
 	b := u.batches[0]
-	u.pop()
+	u.remove(0)
 	return b, true
 }
 
-// back puts a batch that could not be sent in front again, if there is room.
+// back puts a batch that could not be sent in front again; where there is no room for it, the oldest is dropped.
 func (u *uploader) back(b batch) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.bytes+len(b.json) > waitingBytes {
-		u.dropped.Add(uint64(b.events))
-		return
-	}
 	u.batches = append([]batch{b}, u.batches...)
 	u.bytes += len(b.json)
 	u.events += b.events
+	u.fit()
 }
 
 // send posts a batch as OPA does: a JSON array, compressed with gzip.
@@ -197,14 +210,19 @@ func (u *uploader) send(ctx context.Context, b batch) (status int, err error) {
 	return resp.StatusCode, nil
 }
 
+// fail remembers why the service takes nothing, without the address that net/http writes into its errors.
 func (u *uploader) fail(err error) {
+	var at *url.Error
+	if errors.As(err, &at) {
+		err = at.Err
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.trouble == "" {
 		u.since = u.now()
-		u.log.Warn("decision log: the service does not take events", "url", u.url.Redacted(), "error", err)
+		u.log.Warn("decision log: the service does not take events", "url", u.at, "error", err)
 	}
-	u.trouble = "the decision log service " + u.url.Redacted() + " does not take events: " + err.Error()
+	u.trouble = "the decision log service " + u.at + " does not take events: " + err.Error()
 }
 
 func (u *uploader) fine() {

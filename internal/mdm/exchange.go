@@ -96,14 +96,14 @@ func retryAfter(h http.Header) time.Duration {
 func safeURL(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return fmt.Errorf("address %q cannot be used", clip(s, 200))
+		return errors.New("the address cannot be used: want https://host/path") // it may hold a password or a key
 	}
 	host := u.Hostname()
 	ip := net.ParseIP(host)
 	if u.Scheme == "https" || u.Scheme == "http" && (host == "localhost" || ip != nil && ip.IsLoopback()) {
 		return nil
 	}
-	return fmt.Errorf("address %q: use https", clip(s, 200))
+	return fmt.Errorf("address at %q: use https", clip(u.Host, 200))
 }
 
 // gate lets one through at a time, and lets those who wait give up with their context.

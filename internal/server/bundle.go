@@ -45,7 +45,7 @@ func (b *bundleSource) fetch(ctx context.Context) (policy.Files, error) {
 	files, err := b.ask(ctx)
 	if err != nil && !errors.Is(err, errSameBundle) {
 		b.failed++
-		return nil, fmt.Errorf("bundle %s: %w", b.cfg.URL, err)
+		return nil, fmt.Errorf("bundle %s: %w", shown(b.cfg.URL), withoutAddress(err))
 	}
 	b.failed = 0
 	return files, err

@@ -71,7 +71,7 @@ func (k *policyKeeper) source() string {
 	case k.cfg.Path != "":
 		return "the directory " + k.cfg.Path + " (policy.path)"
 	case k.bundle != nil:
-		return "the bundle " + k.cfg.Bundle.URL + " (policy.bundle)"
+		return "the bundle " + shown(k.cfg.Bundle.URL) + " (policy.bundle)"
 	}
 	return ""
 }
@@ -83,7 +83,7 @@ func (k *policyKeeper) open(ctx context.Context) (*policy.Active, error) {
 		// The server is away. What it served last is in the registry.
 		k.unreachable(ctx, err)
 		if files, kind, err = k.stored(ctx); err == nil && files == nil {
-			err = fmt.Errorf("no bundle was ever taken from %s: start when it answers", k.cfg.Bundle.URL)
+			err = fmt.Errorf("no bundle was ever taken from %s: start when it answers", shown(k.cfg.Bundle.URL))
 		}
 	}
 	if err != nil {

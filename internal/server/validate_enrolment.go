@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net/url"
 	"regexp"
 	"time"
 
@@ -24,10 +23,7 @@ func (s *IssuerSection) validEnrolment(p *problems, at func(string) string, abs 
 		is.Intune = &IntuneSection{Tenant: i.Tenant, Client: i.Client, SecretFile: abs(i.SecretFile)}
 	}
 	if w := s.Webhook; w != nil {
-		u, err := url.Parse(w.URL)
-		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
-			p.add(at("webhook.url"), "%q: want https://host/path; plain http only to a loopback address", w.URL)
-		}
+		p.service(at("webhook.url"), w.URL)
 		if !sourceName.MatchString(w.Name) || w.Name == "admin" || w.Name == "intune" {
 			p.add(at("webhook.name"), "%q: use 1 to 32 of a-z, 0-9 and -, not admin or intune", w.Name)
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 	"time"
@@ -42,11 +43,10 @@ func (s *DecisionLogsSection) validate(abs func(string) string, p *problems) *de
 		p.add("policy.decision_logs", "want file, url or both")
 	}
 	if s.URL != "" {
-		u, err := url.Parse(s.URL)
-		if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
-			p.add("policy.decision_logs.url", "%q: want https://host/path; plain http only to a loopback address", s.URL)
+		out.URL = p.service("policy.decision_logs.url", s.URL)
+		if out.URL != nil && (out.URL.RawQuery != "" || out.URL.ForceQuery || out.URL.Fragment != "") {
+			p.add("policy.decision_logs.url", "%s: leave out what follows the path; a secret belongs into the file that token_file names, and is sent as a bearer token", shown(s.URL))
 		}
-		out.URL = u
 	}
 	if s.TokenFile != "" {
 		file := abs(s.TokenFile)
@@ -80,4 +80,32 @@ func (s *DecisionLogsSection) validate(abs func(string) string, p *problems) *de
 		}
 	}
 	return out
+}
+
+// service checks the address of a service; nil where it cannot be used.
+func (p *problems) service(path, address string) *url.URL {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+		p.add(path, "%s: want https://host/path; plain http only to a loopback address", shown(address))
+		return nil
+	}
+	return u
+}
+
+// shown is what logs, errors and health may tell of an address: scheme, host and path. User and query may hold secrets.
+func shown(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "what is there is no address"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
+// withoutAddress takes the address out of an error of net/http.
+func withoutAddress(err error) error {
+	var at *url.Error
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
 }
