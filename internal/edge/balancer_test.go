@@ -12,6 +12,24 @@ import (
 	"postern/internal/edge"
 )
 
+// TestPhoneBehindPassthrough: behind a load balancer that passes TLS through, a phone with its certificate cannot say where it comes from.
+func TestPhoneBehindPassthrough(t *testing.T) {
+	w := newWorld(t, options{config: func(c *edge.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }})
+	_, cert := w.managed(alice, aliceEAS)
+	k := command("FolderSync", "mallory@contoso.com", aliceEAS)
+	for _, tt := range []struct {
+		name string
+		cert *tls.Certificate
+		want string
+	}{{"its certificate", &cert, "127.0.0.1"}, {"none: the load balancer's word", nil, "192.0.2.7"}} {
+		_, header := w.raw(tt.cert, "POST /Microsoft-Server-ActiveSync?"+k.query+" HTTP/1.1\r\nHost: "+gateHost+"\r\nAuthorization: "+k.auth+
+			"\r\nMS-ASProtocolVersion: 16.1\r\nX-Forwarded-For: 192.0.2.7\r\nContent-Length: 0\r\n\r\n", 1)
+		if d, _ := w.reasons(header.Get("X-Postern-Reference")); d.Remote != tt.want || (tt.cert != nil) != (d.Serial != "") {
+			t.Errorf("%s: from %s, want %s", tt.name, d.Remote, tt.want)
+		}
+	}
+}
+
 // TestLoadBalancers: where a phone's request came from, as the help desk reads it, with load balancers before the gate.
 func TestLoadBalancers(t *testing.T) {
 	const proxied = "PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n"

@@ -61,8 +61,8 @@ type Config struct {
 	// UpstreamHosts are the servers besides Upstream that it may send a command on to: HOST, HOST:PORT or *.DOMAIN. What leads elsewhere is a fault.
 	UpstreamHosts []string
 
-	// TrustedProxies are the networks of load balancers before the gate. Their X-Forwarded-For counts, and with ProxyProtocol each of their connections has to
-	// begin with a header of the PROXY protocol, version 1 or 2; connections from elsewhere never do.
+	// TrustedProxies are the networks of load balancers before the gate. Their X-Forwarded-For counts on connections without client certificate, and with
+	// ProxyProtocol each of their connections has to begin with a header of the PROXY protocol, version 1 or 2; connections from elsewhere never do.
 	TrustedProxies []netip.Prefix
 	ProxyProtocol  bool
 

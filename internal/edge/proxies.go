@@ -28,9 +28,13 @@ func (p *proxies) trusts(a netip.Addr) bool {
 }
 
 // remote returns the address of the phone: that of the connection, or, where that is one of the load balancers', the last in X-Forwarded-For that is not.
-// What is left of that was said by the phone itself.
+// What is left of that was said by the phone itself. So was all of it where the connection came with a client certificate: then the load balancer passed TLS
+// through, and can have written nothing into it.
 func (p *proxies) remote(r *http.Request) string {
 	host := remoteIP(r.RemoteAddr)
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		return host
+	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil || len(p.networks) == 0 || !p.trusts(addr.Unmap()) {
 		return host

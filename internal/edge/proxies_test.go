@@ -2,6 +2,8 @@ package edge
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"net/netip"
@@ -45,6 +47,11 @@ func TestForwardedFor(t *testing.T) {
 		}
 		if got := p.remote(r); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+		// A phone's own certificate on the connection: no load balancer can have written the header.
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{}}}
+		if got, want := p.remote(r), remoteIP(tt.peer); got != want {
+			t.Errorf("%s, with a client certificate: %s, want %s", tt.name, got, want)
 		}
 	}
 }

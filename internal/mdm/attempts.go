@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,11 +23,16 @@ const (
 	wrongTogether   = 200
 	wrongPerSecond  = 0.2
 	maxAddresses    = 1 << 14
+
+	// Behind a proxy all clients are one address, those who guess and the MDM: it has as many as all addresses together, and soon more.
+	wrongPerProxy = 200
+	proxyPause    = time.Second
 )
 
 // Attempts counts wrong passwords of HTTP Basic authentication, for all pages that ask for one. Make it with NewAttempts.
 type Attempts struct {
-	now func() time.Time
+	now     func() time.Time
+	proxies []netip.Prefix
 
 	mu       sync.Mutex
 	from     map[netip.Prefix]spent
@@ -35,8 +41,9 @@ type Attempts struct {
 
 // spent is how many wrong passwords count at a time; they are forgotten one after the other.
 type spent struct {
-	n  float64
-	at time.Time
+	n    float64
+	at   time.Time
+	told time.Time // when the log heard last that attempts are refused unread
 }
 
 // left forgets what is over by now, at this rate for each second.
@@ -44,12 +51,19 @@ func (s spent) left(now time.Time, rate float64) spent {
 	if d := now.Sub(s.at).Seconds(); d > 0 {
 		s.n = max(0, s.n-d*rate)
 	}
-	return spent{s.n, now}
+	s.at = now
+	return s
 }
 
-// NewAttempts returns a count of none.
-func NewAttempts(now func() time.Time) *Attempts {
-	return &Attempts{now: now, from: map[netip.Prefix]spent{}}
+// NewAttempts returns a count of none. The addresses of proxies in front, and always loopback, stand for many clients and have a wider limit, whatever comes
+// from elsewhere.
+func NewAttempts(now func() time.Time, proxies ...netip.Prefix) *Attempts {
+	return &Attempts{now: now, proxies: proxies, from: map[netip.Prefix]spent{}}
+}
+
+// proxy reports whether an address stands for many clients.
+func (a *Attempts) proxy(at netip.Addr) bool {
+	return at.IsLoopback() || slices.ContainsFunc(a.proxies, func(p netip.Prefix) bool { return p.Contains(at) })
 }
 
 // verdict is what became of an attempt.
@@ -58,6 +72,7 @@ type verdict struct {
 	wait   time.Duration // more than 0: the password was not looked at; until when it would not be
 	record bool          // a wrong one that is to be audited: so many that they cannot fill the disk
 	last   bool          // the address has no further attempt now
+	tell   bool          // not looked at, and the log has not heard of it for a pause
 }
 
 // try compares a password, unless there were too many wrong ones. One is compared at a time, so that none is compared beyond the limits.
@@ -66,13 +81,21 @@ func (a *Attempts) try(from netip.Prefix, right func() bool) verdict {
 	defer a.mu.Unlock()
 	now := a.now()
 	all := a.together.left(now, wrongPerSecond)
-	mine := a.from[from].left(now, 1/wrongPause.Seconds())
-	limit := float64(wrongPerAddress)
-	if all.n+1 > wrongTogether {
+	limit, pause := float64(wrongPerAddress), wrongPause
+	switch {
+	case from.IsSingleIP() && a.proxy(from.Addr()):
+		limit, pause = wrongPerProxy, proxyPause
+	case all.n+1 > wrongTogether:
 		limit = 1
 	}
+	mine := a.from[from].left(now, 1/pause.Seconds())
 	if over := mine.n + 1 - limit; over > 0 {
-		return verdict{wait: time.Duration(over * float64(wrongPause))}
+		v := verdict{wait: time.Duration(over * float64(pause)), tell: mine.told.IsZero() || now.Sub(mine.told) >= wrongPause}
+		if v.tell {
+			mine.told = now
+			a.put(from, mine)
+		}
+		return v
 	}
 	if right() {
 		return verdict{right: true}
@@ -103,17 +126,19 @@ func (a *Attempts) put(from netip.Prefix, s spent) {
 	a.from[from] = s
 }
 
-// source is what shares a limit: an IPv4 address, or an IPv6 network of 64 bits. It is taken from the connection alone. The zero value is for what has none.
-func source(r *http.Request) netip.Prefix {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
+// source is what shares a limit: an IPv4 address, an IPv6 network of 64 bits, or a proxy. It is taken from the connection alone. The zero value is for what has
+// none.
+func (a *Attempts) source(r *http.Request) netip.Prefix {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Prefix{}
 	}
-	a, bits := at.Addr().Unmap().WithZone(""), 32
-	if a.Is6() {
+	at := from.Addr().Unmap().WithZone("")
+	bits := at.BitLen()
+	if at.Is6() && !a.proxy(at) {
 		bits = 64
 	}
-	p, _ := a.Prefix(bits) // these lengths fit
+	p, _ := at.Prefix(bits) // these lengths fit
 	return p
 }
 
@@ -125,14 +150,16 @@ func (q *requester) authenticate(w http.ResponseWriter, r *http.Request, right f
 		unauthorized(w)
 		return false
 	}
-	v := q.attempts.try(source(r), func() bool { return right(name, password) })
+	v := q.attempts.try(q.attempts.source(r), func() bool { return right(name, password) })
 	remote, _, _ := net.SplitHostPort(r.RemoteAddr)
 	log := q.log.With("source", q.source, "issuer", q.issuer, "remote", remote)
 	switch {
 	case v.right:
 		return true
 	case v.wait > 0:
-		log.WarnContext(r.Context(), "password not looked at: too many wrong ones before it")
+		if v.tell {
+			log.WarnContext(r.Context(), "passwords are not looked at: too many wrong ones before them", "again_in", v.wait.Round(time.Second))
+		}
 		w.Header().Set("Retry-After", strconv.Itoa(int(v.wait/time.Second)+1))
 		plainText(w, http.StatusTooManyRequests, "too many wrong passwords: correct it, and try again later")
 		return false

@@ -1,7 +1,9 @@
 package mdm
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -160,5 +162,67 @@ func TestWrongPasswordsAtOnce(t *testing.T) {
 	all.Wait()
 	if n := compared.Load(); n != wrongPerAddress {
 		t.Errorf("%d were compared", n)
+	}
+}
+
+// Behind a proxy the MDM is one address with those who guess. Ten of their guesses do not keep it out; how many are compared is bounded all the same, and what
+// comes from elsewhere takes nothing from it.
+func TestWrongPasswordsBehindAProxy(t *testing.T) {
+	w := newWorld(t)
+	w.device("contoso", "C39XYZ", deviceID)
+	n := w.ndes(0, func(c *NDESConfig) {
+		c.Attempts = NewAttempts(w.now, netip.MustParsePrefix("10.1.3.0/28"), netip.MustParsePrefix("2001:db8::5/128"))
+	})
+	for i := range wrongTogether * 2 {
+		askFrom(n, fmt.Sprintf("198.51.100.%d:1", i%250), "wrong horse")
+	}
+	for _, proxy := range []string{"127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.2]:1", "10.1.3.7:1", "[2001:db8::5]:1"} {
+		compared := 0
+		for range 3 * wrongPerProxy {
+			if askFrom(n, proxy, "wrong horse").Code == 401 {
+				compared++
+			}
+			if compared == 10*wrongPerAddress && askFrom(n, proxy, password).Code != 200 {
+				t.Fatalf("%s: the right password is refused", proxy)
+			}
+		}
+		if compared != wrongPerProxy {
+			t.Errorf("%s: %d were compared", proxy, compared)
+		}
+		if rec := askFrom(n, proxy, password); rec.Code != 429 || rec.Header().Get("Retry-After") != "2" {
+			t.Errorf("%s: %d %v", proxy, rec.Code, rec.Header())
+		}
+	}
+	if w.pass(proxyPause); askFrom(n, "10.1.3.7:1", password).Code != 200 {
+		t.Error("after the pause: refused")
+	}
+	// A neighbour of a proxy is none.
+	compared := 0
+	for i := range 50 {
+		if askFrom(n, fmt.Sprintf("[2001:db8::%x]:1", 0x10+i), "wrong horse").Code == 401 {
+			compared++
+		}
+	}
+	if compared > wrongPerAddress {
+		t.Errorf("%d were compared from a network", compared)
+	}
+}
+
+// Whoever goes on after too many wrong passwords fills no log: it hears of an address once in a pause.
+func TestRefusedPasswordsAreLoggedOnce(t *testing.T) {
+	w := newWorld(t)
+	var out bytes.Buffer
+	n := w.ndes(0, func(c *NDESConfig) {
+		c.Attempts, c.Log = NewAttempts(w.now), slog.New(slog.NewTextHandler(&out, nil))
+	})
+	for round := range 3 {
+		for range 500 {
+			askFrom(n, "203.0.113.7:1", "wrong horse")
+			askFrom(n, "203.0.113.8:1", "wrong horse")
+		}
+		if got, want := strings.Count(out.String(), "passwords are not looked at"), 2*(round+1); got != want {
+			t.Errorf("round %d: %d lines, want %d", round, got, want)
+		}
+		w.pass(wrongPause)
 	}
 }

@@ -114,6 +114,7 @@ type PublicSection struct {
 	Networks  string        `yaml:"microsoft_networks,omitempty" doc:"file with the networks of Microsoft, to tell its fetches of CRLs: what https://endpoints.office.com/endpoints/worldwide answers; left out: the list that Postern brings along"`
 	HTTPS     *HTTPSSection `yaml:"https,omitempty,flow" doc:"SCEP and the pages for MDMs over HTTPS as well; Android through Intune insists on it"`
 	Directory string        `yaml:"directory,omitempty" doc:"CRLs and CA certificates are also written here, each file atomically, for another web server or a CDN"`
+	Proxies   []string      `yaml:"proxies,omitempty,flow" doc:"addresses or networks of reverse proxies in front: each stands for many, so SCEP has no limit for it, and wrong passwords a wider one; loopback always is one"`
 }
 
 // HTTPSSection is a listener with TLS.
@@ -136,7 +137,7 @@ type EdgeSection struct {
 	StaleLimit Duration `yaml:"stale_limit" doc:"how long to decide from the last known state when the registry does not answer"`
 
 	UpstreamHosts  []string `yaml:"upstream_hosts,omitempty,flow" doc:"where Exchange may send a mailbox's requests on to (451, redirects): HOST, HOST:PORT or *.DOMAIN; the gate goes there itself, and nowhere else"`
-	TrustedProxies []string `yaml:"trusted_proxies,omitempty,flow" doc:"networks of load balancers in front, whose X-Forwarded-For is believed"`
+	TrustedProxies []string `yaml:"trusted_proxies,omitempty,flow" doc:"networks of load balancers in front; without client certificate on the connection, their X-Forwarded-For is believed"`
 	ProxyProtocol  bool     `yaml:"proxy_protocol,omitempty" doc:"every connection from trusted_proxies begins with a header of the PROXY protocol (version 1 or 2)"`
 
 	EWS   bool          `yaml:"ews,omitempty" doc:"let Exchange Web Services (/EWS/) through too, guarded like ActiveSync; without it they are not there"`

@@ -96,6 +96,7 @@ func Complete() File {
 	f.Public.Listen = "0.0.0.0:80"
 	f.Public.Directory = "/srv/www/pki"
 	f.Public.Networks = "endpoints.json"
+	f.Public.Proxies = []string{"10.1.3.7"}
 	f.Public.HTTPS = &HTTPSSection{Listen: "0.0.0.0:8444", Certificate: "public.pem", Key: "public.key"}
 	f.CRL = &CRLSection{BaseLifetime: Duration(168 * time.Hour), BaseEvery: Duration(24 * time.Hour), DeltaLifetime: Duration(24 * time.Hour), DeltaEvery: Duration(time.Hour),
 		DeltaOf: "oldest"}

@@ -54,7 +54,11 @@ type Issuer struct {
 }
 
 // Public is a validated PublicSection. ListenTLS is empty without HTTPS, Directory if CRLs are written to the data directory alone.
-type Public struct{ Listen, ListenTLS, Certificate, Key, Directory, Networks string }
+type Public struct {
+	Listen, ListenTLS, Certificate, Key, Directory, Networks string
+
+	Proxies []netip.Prefix
+}
 
 // Admin is a validated AdminSection; Certificate and Key are empty on loopback without TLS.
 type Admin struct{ Listen, Certificate, Key string }
@@ -94,7 +98,7 @@ func (f *File) Validate(dir string) (*Config, error) {
 	c.Issuers = f.validIssuers(&p, abs)
 	if f.Public != nil {
 		p.listen("public.listen", f.Public.Listen)
-		c.Public = &Public{Listen: f.Public.Listen}
+		c.Public = &Public{Listen: f.Public.Listen, Proxies: p.networks("public.proxies", f.Public.Proxies)}
 		if f.Public.Directory != "" {
 			c.Public.Directory = abs(f.Public.Directory)
 			// What is in the data directory is not for the world, and has files of the same names.

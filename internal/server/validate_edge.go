@@ -112,18 +112,24 @@ func (s *EdgeSection) validUpstream(p *problems, e *Edge) {
 }
 
 func (s *EdgeSection) validProxies(p *problems, e *Edge) {
-	for i, text := range s.TrustedProxies {
+	e.TrustedProxies = p.networks("edge.trusted_proxies", s.TrustedProxies)
+	if s.ProxyProtocol && len(s.TrustedProxies) == 0 {
+		p.add("edge.proxy_protocol", "needs edge.trusted_proxies: whose connections begin with it")
+	}
+}
+
+// networks reads addresses and networks of proxies.
+func (p *problems) networks(path string, list []string) (out []netip.Prefix) {
+	for i, text := range list {
 		network, err := netip.ParsePrefix(text)
 		if addr, aerr := netip.ParseAddr(text); aerr == nil {
 			network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		if err != nil || network.Bits() == 0 {
-			p.add(fmt.Sprintf("edge.trusted_proxies[%d]", i), "%q: want an address or a network such as 10.1.2.0/24, and not everybody", text)
+			p.add(fmt.Sprintf("%s[%d]", path, i), "%q: want an address or a network such as 10.1.2.0/24, and not everybody", text)
 			continue
 		}
-		e.TrustedProxies = append(e.TrustedProxies, network.Masked())
+		out = append(out, network.Masked())
 	}
-	if s.ProxyProtocol && len(s.TrustedProxies) == 0 {
-		p.add("edge.proxy_protocol", "needs edge.trusted_proxies: whose connections begin with it")
-	}
+	return out
 }
