@@ -83,18 +83,30 @@ func printCheck(w io.Writer, r *policy.Report) {
 	for _, p := range r.Problems {
 		fmt.Fprintln(w, p)
 	}
-	for _, p := range r.Warnings {
-		fmt.Fprintln(w, "warning:", p)
-	}
+	printOtherwise(w, r)
 	passed := 0
 	for _, t := range r.Tests {
 		if t.Pass {
 			passed++
 		}
 	}
-	fmt.Fprintf(w, "%d files, %d of %d tests passed, %d samples decided, digest %s\n", len(r.Files), passed, len(r.Tests), len(r.Samples), r.Digest)
+	tests := "tests not run"
+	if len(r.Tests) > 0 {
+		tests = fmt.Sprintf("%d of %d tests passed", passed, len(r.Tests))
+	}
+	fmt.Fprintf(w, "%d files, %s, %d samples decided, digest %s\n", len(r.Files), tests, len(r.Samples), r.Digest)
 	if c := r.Cost; c != nil {
 		fmt.Fprintf(w, "a decision takes %s here (median of the samples; %s at most, for %s), with the built-in policies alone %s\n", rounded(c.Decision), rounded(c.Most), c.Slowest, rounded(c.BuiltIn))
+	}
+}
+
+// printOtherwise prints the warnings, and whose mail a policy decides about in another way than the built-in policies alone.
+func printOtherwise(w io.Writer, r *policy.Report) {
+	for _, s := range r.Otherwise {
+		fmt.Fprintf(w, "sample %s/%s: %s, by the built-in policies alone: %s\n", s.Entry, s.Name, outcome(s.After), outcome(s.Before))
+	}
+	for _, p := range r.Warnings {
+		fmt.Fprintln(w, "warning:", p)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,13 +38,9 @@ func (a *app) startShadow() *cobra.Command {
 	c := &cobra.Command{Use: "start DIR|DIGEST", Short: "Have a policy decide in shadow on every node; a directory is checked and stored as a version first", Args: cobra.ExactArgs(1),
 		Example: "  postern policy shadow start policies --comment \"phones without a screen lock\"",
 		RunE: func(c *cobra.Command, args []string) error {
-			digest := args[0]
-			if _, err := os.Stat(args[0]); err == nil || !digestForm.MatchString(args[0]) {
-				v, err := a.storePolicy(c, args[0], comment)
-				if err != nil {
-					return err
-				}
-				digest = v.Digest
+			digest, err := a.policyToUse(c, args[0], comment)
+			if err != nil {
+				return err
 			}
 			return call(a, c, http.MethodPost, shadowPath, nil, api.StartShadow{Digest: digest, Comment: comment}, func(w io.Writer, s api.PolicyShadow) error {
 				if !s.Running {

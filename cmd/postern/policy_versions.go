@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,21 +17,22 @@ import (
 	"postern/internal/policy"
 )
 
-var digestForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
+// digestForm is a digest, or as much of its beginning as may be enough.
+var digestForm = regexp.MustCompile(`^[0-9a-f]{4,16}$`)
+
+const digestLength = 16
 
 // policyActivate brings a directory, or a version stored before, into force.
 func (a *app) policyActivate() *cobra.Command {
 	var comment string
-	c := &cobra.Command{Use: "activate DIR|DIGEST", Short: "Bring a policy into force on every node; a directory is checked and stored as a version first", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "activate DIR|DIGEST|built-in", Short: "Bring a policy into force on every node; a directory is checked and stored as a version first", Args: cobra.ExactArgs(1),
+		Long: "A policy comes into force on every node: a directory, which is checked and stored as a version first, a version that is stored, or `built-in` for the built-in policies\n" +
+			"alone. Of a digest the first digits are enough. What is decided otherwise than by the built-in policies is printed, with a warning where everybody's mail rests on it.",
 		Example: "  postern policy activate policies --comment \"deny phones without a screen lock\"",
 		RunE: func(c *cobra.Command, args []string) error {
-			digest := args[0]
-			if _, err := os.Stat(args[0]); err == nil || !digestForm.MatchString(args[0]) {
-				v, err := a.storePolicy(c, args[0], comment)
-				if err != nil {
-					return err
-				}
-				digest = v.Digest
+			digest, err := a.policyToUse(c, args[0], comment)
+			if err != nil {
+				return err
 			}
 			return a.activate(c, digest, comment)
 		}}
@@ -38,14 +40,61 @@ func (a *app) policyActivate() *cobra.Command {
 	return c
 }
 
-// storePolicy checks a directory here, where the files are, and has the server keep it.
-func (a *app) storePolicy(c *cobra.Command, dir, comment string) (v api.PolicyVersion, err error) {
-	files, problems, err := policy.ReadFiles(dir)
+// policyToUse returns the digest of a stored version: of a directory, or of the built-in policies, after it was stored. It says whose mail is decided about otherwise.
+func (a *app) policyToUse(c *cobra.Command, word, comment string) (string, error) {
+	if _, err := os.Stat(word); err == nil || !digestForm.MatchString(word) {
+		v, err := a.storePolicy(c, word, comment)
+		return v.Digest, err
+	}
+	digest, err := a.fullDigest(c, word)
+	if err != nil {
+		return "", err
+	}
+	files, err := a.policyFiles(c, digest)
+	if err != nil {
+		return "", err
+	}
+	r, err := policy.Check(c.Context(), policy.Options{Files: files})
+	if err == nil {
+		printOtherwise(c.ErrOrStderr(), r)
+	}
+	return digest, err
+}
+
+// fullDigest returns the digest of the one stored version that begins so.
+func (a *app) fullDigest(c *cobra.Command, begins string) (string, error) {
+	if len(begins) == digestLength {
+		return begins, nil
+	}
+	client, err := a.client()
+	if err != nil {
+		return "", err
+	}
+	var all []api.PolicyVersion
+	if err := client.Call(c.Context(), http.MethodGet, "/policies", nil, nil, &all); err != nil {
+		return "", err
+	}
+	found := ""
+	for _, v := range all {
+		switch {
+		case !strings.HasPrefix(v.Digest, begins):
+		case found != "":
+			return "", fmt.Errorf("more than one version begins with %s: give more digits, see `postern policy versions`", begins)
+		default:
+			found = v.Digest
+		}
+	}
+	if found == "" {
+		return "", fmt.Errorf("there is no directory %s, and no version begins so: see `postern policy versions`", begins)
+	}
+	return found, nil
+}
+
+// storePolicy checks a directory here, where the files are, and has the server keep it. "built-in" is a version without files.
+func (a *app) storePolicy(c *cobra.Command, word, comment string) (v api.PolicyVersion, err error) {
+	files, err := a.policyFiles(c, word)
 	if err != nil {
 		return v, err
-	}
-	if len(problems) > 0 {
-		return v, &policy.CheckError{Problems: problems}
 	}
 	r, err := policy.Check(c.Context(), policy.Options{Files: files})
 	if err != nil {
@@ -55,6 +104,7 @@ func (a *app) storePolicy(c *cobra.Command, dir, comment string) (v api.PolicyVe
 		printCheck(c.ErrOrStderr(), r)
 		return v, fmt.Errorf("the policy has %d problem(s), see above: nothing was stored", len(r.Problems))
 	}
+	printOtherwise(c.ErrOrStderr(), r)
 	packed, err := files.Pack()
 	if err != nil {
 		return v, err
@@ -85,6 +135,8 @@ func (a *app) activate(c *cobra.Command, digest, comment string) error {
 func (a *app) policyRollback() *cobra.Command {
 	var comment string
 	c := &cobra.Command{Use: "rollback", Short: "Bring the version that was in force before the present one into force again", Args: cobra.NoArgs,
+		Long: "What was in force before comes into force again: before the first activation, the built-in policies alone. A second rollback goes back again to what the first has\n" +
+			"undone; to go further back, activate a digest of `postern policy history`.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			client, err := a.client()
 			if err != nil {
@@ -104,7 +156,17 @@ func (a *app) policyRollback() *cobra.Command {
 					return a.activate(c, x.Digest, comment)
 				}
 			}
-			return errors.New("no other version was ever in force: see `postern policy history`")
+			if now == "" {
+				return errors.New("no version was ever activated: there is nothing to go back from")
+			}
+			v, err := a.storePolicy(c, "built-in", comment)
+			if err != nil {
+				return err
+			}
+			if v.Digest == now {
+				return errors.New("the built-in policies are in force, and no other version ever was: see `postern policy history`")
+			}
+			return a.activate(c, v.Digest, comment)
 		}}
 	c.Flags().StringVar(&comment, "comment", "rollback", "why, for the history")
 	return c
@@ -203,6 +265,9 @@ func (a *app) policyFiles(c *cobra.Command, word string) (policy.Files, error) {
 	}
 	if !digestForm.MatchString(word) {
 		return nil, fmt.Errorf("%q is neither a directory nor the digest of a version: see `postern policy versions`", word)
+	}
+	if word, err = a.fullDigest(c, word); err != nil {
+		return nil, err
 	}
 	var v api.PolicyVersion
 	if err := client.Call(c.Context(), http.MethodGet, "/policies/version/"+word, nil, nil, &v); err != nil {

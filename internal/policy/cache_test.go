@@ -212,7 +212,7 @@ func TestClockReads(t *testing.T) {
 		want clockReads
 	}{
 		{"built-in", Options{}, clockReads{}},
-		{"facts", team(`deny contains "x" if input.claimed.family == "x"`), clockReads{}},
+		{"facts", team(`deny contains "x" if input.claimed.family == "gmail"`), clockReads{}},
 		{"built-in rules", team(`deny contains "x" if not data.postern.access.certificate_good`), clockReads{}},
 		{"exceptions", team(`deny contains "x" if count(data.postern.access.lifted) > 3`), clockReads{untold: true}},
 		{"now", team(`deny contains "x" if input.now > 5`), clockReads{untold: true}},

@@ -30,7 +30,10 @@ type Report struct {
 	Warnings []Problem      `json:"warnings"` // what may be used, and may not be what its author wants
 	Tests    []TestResult   `json:"tests"`
 	Samples  []SampleResult `json:"samples"`
-	Cost     *Cost          `json:"cost,omitempty"` // where it was measured: see Measure
+	// Otherwise are the samples that the built-in policies alone decide in another way.
+	Otherwise []SampleDifference `json:"otherwise"`
+
+	Cost *Cost `json:"cost,omitempty"` // where it was measured: see Measure
 }
 
 // OK reports whether nothing is wrong.
@@ -53,7 +56,7 @@ type TestOptions struct {
 	Run      string // a regular expression for package and name; empty: all
 	Coverage bool
 
-	speaking map[line]bool // where to note which rules of others than the product had an answer; nil: nowhere
+	speaking *speaking // notes which rules of others than the product had an answer; nil: nobody does
 }
 
 // TestReport is what the Rego tests said.
@@ -75,7 +78,7 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Digest: src.digest(), Replaced: o.Replace, Problems: []Problem{}, Warnings: []Problem{}, Tests: []TestResult{}, Samples: []SampleResult{}}
+	r := &Report{Digest: src.digest(), Replaced: o.Replace, Problems: []Problem{}, Warnings: []Problem{}, Tests: []TestResult{}, Samples: []SampleResult{}, Otherwise: []SampleDifference{}}
 	for _, f := range src.files {
 		r.Files = append(r.Files, f.name)
 	}
@@ -94,9 +97,17 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 	if e != nil {
 		r.Samples, more = e.prove(ctx)
 		problems = append(problems, more...)
-		spoke := map[line]bool{}
+		if len(more) == 0 {
+			differ, warnings, err := otherwise(ctx, r.Samples)
+			if err != nil {
+				return nil, err
+			}
+			r.Otherwise, r.Warnings = differ, append(r.Warnings, warnings...)
+		}
+		spoke := newSpeaking()
 		tests, more := p.test(ctx, TestOptions{speaking: spoke})
 		problems = append(problems, more...)
+		problems = append(problems, spoke.problems()...)
 		r.Tests = tests.Results
 		for _, t := range tests.Results {
 			if !t.Pass && !t.Skipped {
@@ -104,7 +115,7 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 					Advice: "run policy test to see what it printed"})
 			}
 		}
-		more, warnings := p.lint(spoke)
+		more, warnings := p.lint(spoke.rules)
 		problems = append(problems, more...)
 		r.Warnings = append(r.Warnings, sortProblems(warnings)...)
 	}
@@ -223,7 +234,7 @@ func (p *program) testEntry(ctx context.Context, entry string, o TestOptions, c 
 	case o.Coverage:
 		runner = runner.SetCoverageQueryTracer(c)
 	case o.speaking != nil:
-		runner = runner.SetCoverageQueryTracer(&speaking{rules: o.speaking})
+		runner = runner.SetCoverageQueryTracer(o.speaking)
 	}
 	ch, err := runner.RunTests(ctx, txn)
 	if err != nil {

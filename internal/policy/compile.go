@@ -42,6 +42,7 @@ func parse(src sources) (*program, []Problem) {
 	if !src.replaced {
 		problems = append(problems, p.confine()...)
 	}
+	problems = append(problems, p.askable()...)
 	return p, problems
 }
 

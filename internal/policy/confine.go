@@ -77,6 +77,7 @@ func (c *confinement) module(m *ast.Module, test bool) {
 			c.testRule(r)
 		} else {
 			c.rule(r)
+			c.said(r)
 		}
 	}
 	if test {

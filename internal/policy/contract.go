@@ -23,16 +23,16 @@ type AccessInput struct {
 
 	// Assurance is how the edge knows the device: certificate (a good one on this connection), token (a live ticket, or a bearer token that was obtained
 	// through one) or claimed (nothing but what the phone says). AssuranceUntil is when such a token expires; 0 for the others.
-	Assurance      string        `json:"assurance"`
+	Assurance      string        `json:"assurance" enum:"certificate,token,claimed"`
 	AssuranceUntil int64         `json:"assurance_until"`
 	Snapshot       SnapshotFacts `json:"snapshot"`
 }
 
 // RequestFacts describe the request itself.
 type RequestFacts struct {
-	Class    string `json:"class"`    // discovery, command, or token: a request to the token endpoint of the OAuth front
-	Protocol string `json:"protocol"` // eas, ews, autodiscover, oauth
-	Tenant   string `json:"tenant"`   // the issuer whose gate this is
+	Class    string `json:"class" enum:"command,discovery,token"` // discovery, command, or token: a request to the token endpoint of the OAuth front
+	Protocol string `json:"protocol"`                             // eas, ews, autodiscover, oauth
+	Tenant   string `json:"tenant"`                               // the issuer whose gate this is
 	Host     string `json:"host"`
 	Method   string `json:"method"`
 	Command  string `json:"command"` // EAS command, lower case; options for OPTIONS; at the token endpoint the grant type
@@ -57,10 +57,10 @@ type ClaimedFacts struct {
 
 // CredentialFacts are what the Authorization header says. The edge does not verify tokens and passwords: Exchange does.
 type CredentialFacts struct {
-	Kind     string          `json:"kind"`    // none, empty_bearer, bearer, basic
-	Problem  string          `json:"problem"` // empty, or duplicate_credentials, unreadable_credentials, app_only, wrong_tenant, wrong_audience
-	User     string          `json:"user"`    // the name that the request is for
-	Names    map[string]bool `json:"names"`   // every name that the credential carries, and User=
+	Kind     string          `json:"kind" enum:"none,empty_bearer,bearer,basic"`                                                        // none, empty_bearer, bearer, basic
+	Problem  string          `json:"problem" enum:",duplicate_credentials,unreadable_credentials,app_only,wrong_tenant,wrong_audience"` // empty, or duplicate_credentials, unreadable_credentials, app_only, wrong_tenant, wrong_audience
+	User     string          `json:"user"`                                                                                              // the name that the request is for
+	Names    map[string]bool `json:"names"`                                                                                             // every name that the credential carries, and User=
 	OID      string          `json:"oid"`
 	TID      string          `json:"tid"`
 	Audience []string        `json:"audience"`
@@ -71,8 +71,8 @@ type CredentialFacts struct {
 // CertFacts are what the client certificate on this connection proves.
 type CertFacts struct {
 	Present           bool   `json:"present"`
-	Problem           string `json:"problem"` // empty for a good chain, else: untrusted, unreadable, not_yet_valid, expired, wrong_usage, unknown
-	Status            string `json:"status"`  // good, held, superseded, revoked; none without a certificate of ours
+	Problem           string `json:"problem" enum:",untrusted,unreadable,not_yet_valid,expired,wrong_usage,unknown"` // empty for a good chain, else: untrusted, unreadable, not_yet_valid, expired, wrong_usage, unknown
+	Status            string `json:"status" enum:"good,held,superseded,revoked,none"`                                // good, held, superseded, revoked; none without a certificate of ours
 	Issuer            string `json:"issuer"`
 	Serial            string `json:"serial"`
 	Device            string `json:"device"`
@@ -86,10 +86,10 @@ type CertFacts struct {
 type DeviceFacts struct {
 	Known           bool              `json:"known"`
 	ID              string            `json:"id"`
-	State           string            `json:"state"`
+	State           string            `json:"state" enum:",pending,active,quarantined,blocked,retired"`
 	Managed         bool              `json:"managed"`
-	Compliant       string            `json:"compliant"`        // yes, no, unknown
-	ComplianceSince int64             `json:"compliance_since"` // since when Compliant is what it is; 0: unknown
+	Compliant       string            `json:"compliant" enum:"yes,no,unknown"` // yes, no, unknown
+	ComplianceSince int64             `json:"compliance_since"`                // since when Compliant is what it is; 0: unknown
 	EASDeviceID     string            `json:"eas_device_id"`
 	SerialNumber    string            `json:"serial_number"`
 	Model           string            `json:"model"`
@@ -145,7 +145,7 @@ type DuplicateFacts struct {
 // TicketFacts are the per-device address of the OAuth front: the one that a sign-in came to, or the one through which the request's bearer token was
 // obtained.
 type TicketFacts struct {
-	Status string `json:"status"` // live; revoked, by an administrator or with the owner that it was made for; unknown; none: without a ticket
+	Status string `json:"status" enum:"live,revoked,unknown,none"` // live; revoked, by an administrator or with the owner that it was made for; unknown; none: without a ticket
 	ID     string `json:"id"`
 	Device string `json:"device"`
 }
@@ -166,7 +166,7 @@ type SnapshotFacts struct {
 // EnrollInput is what data.postern.enroll.decision sees of one SCEP request whose requester has proved who it is.
 type EnrollInput struct {
 	Now        int64            `json:"now"`
-	Kind       string           `json:"kind"` // enrol or renew
+	Kind       string           `json:"kind" enum:"enrol,renew"` // enrol or renew
 	Issuer     string           `json:"issuer"`
 	Evidence   string           `json:"evidence"` // challenge, ndes (a challenge that was made for no device), validated (by an MDM or a webhook) or renewal
 	Approved   bool             `json:"approved"` // an administrator approved this very request

@@ -101,6 +101,19 @@ func (e *Engine) reasons(entry string, t *ast.Term, input *ast.Term) ([]trust.Re
 
 // reason reads one reason: a code, or an object with a code and what is to be said about it.
 func (e *Engine) reason(entry string, t *ast.Term, input *ast.Term) (trust.Reason, error) {
+	r, err := readReason(t)
+	if err != nil {
+		return r, err
+	}
+	if r.Rule == "" {
+		r.Rule = "postern." + entry
+	}
+	e.explain(entry, &r, input)
+	return r, nil
+}
+
+// readReason reads a reason as a policy wrote it.
+func readReason(t *ast.Term) (trust.Reason, error) {
 	var r trust.Reason
 	var err error
 	switch v := t.Value.(type) {
@@ -121,7 +134,7 @@ func (e *Engine) reason(entry string, t *ast.Term, input *ast.Term) (trust.Reaso
 			case "facts":
 				r.Facts, wrong = asFacts(x)
 			default:
-				wrong = errors.New("unknown field")
+				wrong = errors.New("unknown field: a reason has code, text, remedy and facts")
 			}
 			if wrong != nil && err == nil {
 				err = fmt.Errorf("%v: %w", k, wrong)
@@ -133,14 +146,7 @@ func (e *Engine) reason(entry string, t *ast.Term, input *ast.Term) (trust.Reaso
 	if err == nil && !codeForm.MatchString(r.Code) {
 		err = errors.New("the code is not lower-case letters, digits and underscores")
 	}
-	if err != nil {
-		return r, err
-	}
-	if r.Rule == "" {
-		r.Rule = "postern." + entry
-	}
-	e.explain(entry, &r, input)
-	return r, nil
+	return r, err
 }
 
 func asText(t *ast.Term) (string, error) {

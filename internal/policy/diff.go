@@ -3,11 +3,15 @@ package policy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
+
+	"postern/internal/trust"
 )
 
 // Difference is what changes from one policy to another: in its files, and for the sample requests. What would have changed for real ones Replay tells.
@@ -61,14 +65,55 @@ func Diff(ctx context.Context, before, after Files) (*Difference, error) {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		d.file(name, before, after)
 	}
-	for _, b := range results[0] {
-		for _, a := range results[1] {
+	d.Samples = differing(results[0], results[1])
+	return d, nil
+}
+
+// differing returns the samples that are decided in another way.
+func differing(before, after []SampleResult) []SampleDifference {
+	all := []SampleDifference{}
+	for _, b := range before {
+		for _, a := range after {
 			if a.Entry == b.Entry && a.Name == b.Name && (a.Action != b.Action || !slices.Equal(a.Reasons, b.Reasons)) {
-				d.Samples = append(d.Samples, SampleDifference{a.Entry, a.Name, b, a})
+				all = append(all, SampleDifference{a.Entry, a.Name, b, a})
 			}
 		}
 	}
-	return d, nil
+	return all
+}
+
+// everybody are the samples that nearly everybody's mail rests on, and what stops where one is not allowed.
+var everybody = map[string]string{
+	"managed":   "every managed phone would lose its mail",
+	"discovery": "no phone could be set up",
+	"sign_in":   "no phone could sign in",
+}
+
+// otherwise returns the samples that a policy decides in another way than the built-in policies alone, and a warning for each of them that everybody's mail rests on.
+func otherwise(ctx context.Context, samples []SampleResult) (differ []SampleDifference, warnings []Problem, err error) {
+	builtin, problems, err := load(ctx, Options{})
+	if err != nil || len(problems) > 0 {
+		return nil, nil, errors.Join(err, errorOf(problems))
+	}
+	before, problems := builtin.prove(ctx)
+	if len(problems) > 0 {
+		return nil, nil, errorOf(problems)
+	}
+	differ = differing(before, samples)
+	for _, s := range differ {
+		if stops, is := everybody[s.Name]; is && s.Entry == "access" && s.Before.Action == trust.Allow && s.After.Action != trust.Allow {
+			warnings = append(warnings, Problem{Message: fmt.Sprintf("the sample access/%s is no longer allowed: %s (%s): %s", s.Name, s.After.Action, strings.Join(s.After.Reasons, ", "), stops),
+				Advice: "a rule that is about commands alone says input.request.class == \"command\""})
+		}
+	}
+	return differ, warnings, nil
+}
+
+func errorOf(problems []Problem) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	return &CheckError{Problems: problems}
 }
 
 func (d *Difference) file(name string, before, after Files) {

@@ -70,7 +70,7 @@ func TestLifecycleIsConfined(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 	var f *Fault
-	e = mustLoad(t, Options{Path: dir(t, map[string]string{"a.rego": "package postern.lifecycle.team.a\n\nexcept contains {\"id\": \"x\"} if input.device.model == \"odd\"\n"})})
+	e = mustLoad(t, Options{Path: dir(t, map[string]string{"a.rego": "package postern.lifecycle.team.a\n\nexcept contains [input.device.id] if input.device.model == \"odd\"\n"})})
 	s.in.Device.Model = "odd"
 	if d, err := e.Lifecycle(t.Context(), &s.in); !errors.As(err, &f) {
 		t.Errorf("a malformed exception: %+v, %v", d, err)

@@ -68,6 +68,27 @@ func TestReadmeExamples(t *testing.T) {
 	}
 }
 
+// A policy that takes mail from everybody is accepted, for it may be meant, and says so.
+func TestSamplesThatEverybodyRestsOn(t *testing.T) {
+	check := func(rule string) *Report {
+		r, err := Check(t.Context(), Options{Timeout: patient, Files: Files{"a.rego": []byte("package postern.access.team.a\n\n" + rule)}})
+		if err != nil || !r.OK() {
+			t.Fatalf("%v\n%s", err, lines(r.Problems))
+		}
+		return r
+	}
+	said := lines(check("deny contains \"old\" if input.request.version < 141\n").Warnings)
+	for _, want := range []string{"access/discovery is no longer allowed: deny (old): no phone could be set up", "access/sign_in is no longer allowed: deny (old): no phone could sign in"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not in %s", want, said)
+		}
+	}
+	r := check("quarantine contains \"odd\" if {\n\tinput.request.class == \"command\"\n\tinput.claimed.family == \"other\"\n}\n")
+	if strings.Contains(lines(r.Warnings), "no longer allowed") || len(r.Otherwise) != 1 || r.Otherwise[0].Name != "unknown_client" || r.Otherwise[0].Before.Action != trust.Allow {
+		t.Errorf("%+v\n%s", r.Otherwise, lines(r.Warnings))
+	}
+}
+
 func TestPlatformOf(t *testing.T) {
 	for name, want := range map[string]string{"ios": "ios", "iOS": "ios", "iPadOS": "ios", " IPADOS ": "ios", "iPhone OS": "ios", "iOS 17.5.1": "ios", "iPadOS17": "ios",
 		"Android": "android", "AndroidForWork": "android", "Windows Phone": "windows_phone", "windows_phone": "windows_phone", "Windows 11": "windows", "macOS": "macos",

@@ -165,7 +165,7 @@ func TestReplayKeepsToTheClock(t *testing.T) {
 func TestReplayOfAPolicyThatFails(t *testing.T) {
 	e := engineOf(t, Files{})
 	all := week(t, e, 3)
-	broken := engineOf(t, Files{"team.rego": []byte("package postern.access.team.x\n\nexcept contains {\"id\": 7} if input.device.id == \"dev-1\"\n")})
+	broken := engineOf(t, Files{"team.rego": []byte("package postern.access.team.x\n\nexcept contains [input.device.id] if input.device.id == \"dev-1\"\n")})
 	r, err := broken.Replay(t.Context(), sequence(all), ReplayOptions{})
 	if err != nil {
 		t.Fatal(err)

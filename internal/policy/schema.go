@@ -67,14 +67,19 @@ func written(s map[string]any, title string) []byte {
 	return append(text, '\n')
 }
 
-// schemaOf covers the kinds that the contract uses: structs, text, whole numbers, booleans, lists and maps by name. A field with omitempty may be left out.
+// schemaOf covers the kinds that the contract uses: structs, text, whole numbers, booleans, lists and maps by name. A field with omitempty may be left out;
+// one with the tag enum is one of its words.
 func schemaOf(t reflect.Type) map[string]any {
 	switch t.Kind() {
 	case reflect.Struct:
 		properties, required := map[string]any{}, []string{}
 		for i := range t.NumField() {
 			name, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-			properties[name] = schemaOf(t.Field(i).Type)
+			property := schemaOf(t.Field(i).Type)
+			if words, closed := t.Field(i).Tag.Lookup("enum"); closed {
+				property["enum"] = strings.Split(words, ",")
+			}
+			properties[name] = property
 			if !strings.Contains(options, "omitempty") {
 				required = append(required, name)
 			}

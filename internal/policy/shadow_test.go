@@ -45,7 +45,7 @@ deny contains "no_screen_lock" if input.device.labels.screen_lock == "no"
 
 quarantine contains "old_phone" if input.claimed.model == "iPhone10,1"
 
-except contains {"id": 7} if input.device.id == "dev-13"
+except contains [input.device.id] if input.device.id == "dev-13"
 `), "enrol.rego": []byte(`package postern.enroll.team.strict
 
 deny contains "no_renewals" if input.kind == "renew"

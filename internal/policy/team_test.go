@@ -229,7 +229,7 @@ except contains exception if {
 }
 `
 
-// TestBadReasons: a team that says something malformed is found by the samples where it shows, and is a fault where it does not.
+// TestBadReasons: a team that says something malformed is refused where it is written out, and is a fault where it is computed.
 func TestBadReasons(t *testing.T) {
 	for name, reason := range map[string]string{
 		"number": "1", "boolean": "false", "null": "null", "empty": `""`, "sentence": `"Not today!"`, "list": `["a"]`, "no code": `{"text": "x"}`, "unknown field": `{"code": "a", "texd": "x"}`,
@@ -239,7 +239,9 @@ func TestBadReasons(t *testing.T) {
 			return map[string]string{"a.rego": "package postern.access.team.a\n\ndeny contains " + reason + " if " + condition + "\n"}
 		}
 		refused(t, Options{}, rule("input.now > 0"))
-		e := mustLoad(t, Options{Path: dir(t, rule(`input.claimed.model == "x"`))})
+		refused(t, Options{}, rule(`input.claimed.model == "x"`))
+		computed := fmt.Sprintf("package postern.access.team.a\n\ndeny contains r if {\n\tinput.claimed.model == \"x\"\n\tr := json.unmarshal(%q)\n}\n", reason)
+		e := mustLoad(t, Options{Path: dir(t, map[string]string{"a.rego": computed})})
 		in := managedSample()
 		in.Claimed.Model = "x"
 		var f *Fault

@@ -117,7 +117,7 @@ func TestLifecycleIsBounded(t *testing.T) {
 
 // A device about which the policy has no decision stays as it is.
 func TestLifecycleFaults(t *testing.T) {
-	l, all := fleet(t, 3, "except contains {\"id\": \"x\"} if input.device.serial_number == \"HW0001\"\n\ndeny contains \"gone\" if input.device.serial_number in {\"HW0001\", \"HW0002\"}\n")
+	l, all := fleet(t, 3, "except contains [input.device.id] if input.device.serial_number == \"HW0001\"\n\ndeny contains \"gone\" if input.device.serial_number in {\"HW0001\", \"HW0002\"}\n")
 	out, err := l.sweep(t.Context(), cliRoot, api.RunLifecycle{})
 	if err != nil || out.Faults != 1 || out.Done != 1 || len(out.Errors) != 1 || !strings.Contains(out.Errors[0], string(all[1].ID)) {
 		t.Errorf("%+v, %v", out, err)

@@ -1,0 +1,62 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// A reason or an exception that is written out and cannot be read is refused with its place; one that only a test makes is found by the check.
+func TestReasonsThatAreWrittenOut(t *testing.T) {
+	const head = "package postern.access.team.a\n\n"
+	for name, c := range map[string]struct{ rule, at, says string }{
+		"code that is a sentence": {`deny contains "No Screen Lock!" if input.now == 0`, "3:15", `"No Screen Lock!" is not the code of a reason; did you mean no_screen_lock?`},
+		"code in an object":       {`deny contains {"code": "No Lock"} if input.now == 0`, "3:24", `did you mean no_lock?`},
+		"fact that is a number":   {`deny contains {"code": "x", "facts": {"n": 3}} if input.now == 0`, "3:44", `the fact "n" is text, and this is 3; write it in quotes`},
+		"facts that are a list":   {`deny contains {"code": "x", "facts": ["n"]} if input.now == 0`, "3:38", "the facts of a reason are texts by name"},
+		"field of another name":   {`deny contains {"code": "x", "message": "no"} if input.now == 0`, "3:29", `a reason has no field "message"; did you mean text?`},
+		"misspelt field":          {`deny contains {"code": "x", "remdy": "no"} if input.now == 0`, "3:29", `did you mean remedy?`},
+		"no code":                 {`quarantine contains {"text": "no"} if input.now == 0`, "3:21", "this reason has no code"},
+		"text that is a number":   {`deny contains {"code": "x", "text": 3} if input.now == 0`, "3:37", "text is text, and this is 3"},
+		"number":                  {`deny contains 3 if input.now == 0`, "3:15", "3 is not a reason"},
+		"in the body":             {"deny contains r if {\n\tinput.now == 0\n\tr := {\"code\": \"No\"}\n}", "5:16", "did you mean no?"},
+		"text as an exception":    {`except contains "device_silent" if input.owner.known`, "3:17", `"device_silent" is not an exception; an exception is {"id"`},
+		"exception without who":   {`except contains {"id": "E", "until": 9, "reasons": ["device_silent"]} if input.owner.known`, "3:17", "this exception has no granted_by"},
+		"exception until a text":  {`except contains {"id": "E", "granted_by": "c", "until": "2027", "reasons": ["device_silent"]} if input.owner.known`, "3:57", `until is a time in Unix seconds, and this is "2027"`},
+		"exception for no reason": {`except contains {"id": "E", "granted_by": "c", "until": 9, "reasons": []} if input.owner.known`, "3:71", "reasons is a list of codes"},
+		"exception for a revoked": {`except contains {"id": "E", "granted_by": "c", "until": 9, "reasons": ["certificate_revoked"]} if input.owner.known`, "3:72", "no exception lifts certificate_revoked"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			problems := refused(t, Options{}, map[string]string{"a.rego": head + c.rule + "\n"})
+			if len(problems) != 1 || !strings.HasPrefix(problems[0].String(), "a.rego:"+c.at+": ") || !strings.Contains(problems[0].String(), c.says) {
+				t.Errorf("want %s %q, have %v", c.at, c.says, problems)
+			}
+		})
+	}
+	mustLoad(t, Options{Files: Files{"a.rego": []byte(head + `deny contains {"code": "a", "text": sprintf("%s", [input.claimed.model]), "remedy": "x", "facts": {"n": sprintf("%d", [input.now])}} if input.now == 0
+
+quarantine contains input.device.labels.code if input.device.labels.code
+
+except contains {"id": "E", "granted_by": input.owner.mail, "until": input.now + 1, "reasons": [input.device.labels.code]} if input.owner.known
+`)}})
+}
+
+// What no literal tells, a test does: the check reads every answer that a test produces as a decision would.
+func TestAnswersOfTestsAreRead(t *testing.T) {
+	rule := "deny contains {\"code\": \"old\", \"facts\": {\"v\": input.request.version}} if input.request.version == 25\n\nexcept contains e if {\n\tinput.device.labels.vip == \"yes\"\n\tsome e in [input.device.labels.vip]\n}\n"
+	test := "test_old if {\n\tcount(deny) == 1 with input as json.patch(data.postern.samples.access.managed, [{\"op\": \"replace\", \"path\": \"/request/version\", \"value\": 25}])\n}\n\n" +
+		"test_vip if {\n\tcount(except) == 1 with input as json.patch(data.postern.samples.access.managed, [{\"op\": \"add\", \"path\": \"/device/labels/vip\", \"value\": \"yes\"}])\n}\n"
+	r, err := Check(t.Context(), Options{Timeout: patient, Files: Files{"a.rego": []byte("package postern.access.team.a\n\n" + rule), "a_test.rego": []byte("package postern.access.team.a\n\n" + test)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := fmt.Sprint(r.Problems)
+	for _, want := range []string{"a.rego:3: in a test this rule gives the reason", `"facts": not text`, "a.rego:5: in a test this rule gives the exception \"yes\": not an object"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not in %s", want, said)
+		}
+	}
+	if len(r.Problems) != 2 {
+		t.Errorf("%d problems: %s", len(r.Problems), said)
+	}
+}
