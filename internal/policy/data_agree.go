@@ -97,7 +97,8 @@ func textsOf(v any) (texts []string) {
 	return texts
 }
 
-// prefixOf reads a prefix, or an address as the prefix of it alone.
+// prefixOf reads a prefix, or an address as the prefix of it alone. An IPv4 address written as one of IPv6 (RFC 4291, section 2.5.5.2) is that of IPv4, as it
+// is in the facts; a prefix of such addresses that is more than the IPv4 ones would fit nothing that can be asked for, and is refused.
 func prefixOf(text string) (netip.Prefix, error) {
 	if !strings.Contains(text, "/") {
 		addr, err := netip.ParseAddr(text)
@@ -107,8 +108,18 @@ func prefixOf(text string) (netip.Prefix, error) {
 		addr = addr.Unmap()
 		return addr.Prefix(addr.BitLen())
 	}
-	return netip.ParsePrefix(text)
+	p, err := netip.ParsePrefix(text)
+	if err != nil || !p.Addr().Is4In6() {
+		return p, err
+	}
+	if p.Bits() < mappedBits {
+		return netip.Prefix{}, fmt.Errorf("%s holds more than the IPv4 addresses: write the IPv4 prefix", text)
+	}
+	return p.Addr().Unmap().Prefix(p.Bits() - mappedBits)
 }
+
+// mappedBits stand before the IPv4 address in an IPv4-mapped one.
+const mappedBits = 96
 
 // rollout checks that the reasons exist and may be held back, and that the groups exist.
 func (a *agreement) rollout(in string) {

@@ -41,6 +41,21 @@ func TestZones(t *testing.T) {
 	}
 }
 
+// An IPv4 network may be written as addresses of IPv6. What is more than the IPv4 addresses, and would fit none of them, is no prefix.
+func TestMappedPrefixes(t *testing.T) {
+	for text, want := range map[string]string{"::ffff:192.0.2.0/120": "192.0.2.0/24", "::ffff:192.0.2.7": "192.0.2.7/32", "::ffff:0.0.0.0/96": "0.0.0.0/0", "192.0.2.0/24": "192.0.2.0/24",
+		"::/0": "::/0", "2001:db8::/32": "2001:db8::/32"} {
+		if p, err := prefixOf(text); err != nil || p.String() != want {
+			t.Errorf("%s: %v, %v; want %s", text, p, err, want)
+		}
+	}
+	for _, text := range []string{"::ffff:0.0.0.0/95", "::ffff:192.0.2.0/24", "192.0.2.0/33", "::ffff:192.0.2.0/129"} {
+		if p, err := prefixOf(text); err == nil {
+			t.Errorf("%s is %v", text, p)
+		}
+	}
+}
+
 // BenchmarkZones looks an address up among many thousand prefixes.
 func BenchmarkZones(b *testing.B) {
 	r := rand.New(rand.NewPCG(3, 4))
