@@ -26,11 +26,17 @@ const (
 	ActExceptionRevoke = "exception.revoke"
 )
 
+// managedOnly are the reasons for which a device is none of ours. Who makes challenges for devices must not be who makes a device pass for a managed one.
+func managedOnly() []string {
+	return []string{"duplicate_profile_without_certificate", "no_certificate", "not_managed", "unmanaged_device"}
+}
+
 var reasonCode = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
 // GrantException stores an exception for an owner (Owner) or for one device (Device). Reasons, Until and Comment say which reasons it lifts, until when, and why;
 // the rest is filled in. Whether a policy lets the reasons be lifted at all is for the caller to know. An end that is further away than PolicyRules.MaxException
-// is invalid; one more than MaxExceptions is a conflict.
+// is invalid; one more than MaxExceptions is a conflict. The help desk may not lift what keeps out a device that is unmanaged or comes without its certificate:
+// with a challenge, which it may make, that would certify any device.
 func (r *Registry) GrantException(ctx context.Context, p trust.Principal, e trust.Exception) (trust.Exception, Revision, error) {
 	e.Owner = strings.ToLower(strings.TrimSpace(e.Owner))
 	e.Reasons = slices.Compact(slices.Sorted(slices.Values(e.Reasons)))
@@ -39,6 +45,13 @@ func (r *Registry) GrantException(ctx context.Context, p trust.Principal, e trus
 	}
 	e.ID, e.By, e.Created, e.Until, e.Revoked = trust.NewIDAt("ex", r.now()), p, r.now().UTC(), e.Until.UTC(), time.Time{}
 	owner, object := e.Owner, cmp.Or(string(e.Device), e.Owner)
+	if p.Role == trust.HelpDesk {
+		for _, code := range e.Reasons {
+			if slices.Contains(managedOnly(), code) {
+				return e, 0, r.refuse(ctx, p, ActExceptionGrant, object, fmt.Sprintf("role %q may not lift %s: a %s may", p.Role, code, trust.PKIOfficer))
+			}
+		}
+	}
 	rev, err := r.update(ctx, p, ActExceptionGrant, object, func(t *txn) error {
 		e.Owner = owner
 		if e.Device != "" {

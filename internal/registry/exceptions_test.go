@@ -157,6 +157,28 @@ func TestExceptionsThatAreNotGranted(t *testing.T) {
 	w.grantException("alice@contoso.com", "") // those before are over
 }
 
+// Who makes challenges for devices does not also make a device pass for a managed one: together that would certify any device.
+func TestHelpDeskLiftsNoUnmanagedDevice(t *testing.T) {
+	w := newWorld(t)
+	d := w.device("alice@contoso.com")
+	for _, code := range []string{"not_managed", "unmanaged_device", "no_certificate", "duplicate_profile_without_certificate"} {
+		e := w.exception("", d.ID)
+		e.Reasons = []string{"device_silent", code}
+		_, _, err := w.reg.GrantException(t.Context(), desk, e)
+		w.want(err, trust.ErrForbidden)
+		if a := w.newest(registry.AuditFilter{Action: registry.ActExceptionGrant}); a.Outcome != registry.Refused || a.Principal != desk || !strings.Contains(a.Detail, code) {
+			t.Errorf("%s: audited %+v", code, a)
+		}
+		for _, p := range []trust.Principal{root, officer} {
+			_, _, err := w.reg.GrantException(t.Context(), p, e)
+			w.must(err)
+		}
+	}
+	if live, err := w.reg.Exceptions(t.Context(), registry.ExceptionFilter{Device: d.ID, Live: true}); err != nil || len(live) != 8 {
+		t.Errorf("%d granted, %v", len(live), err)
+	}
+}
+
 func TestExceptionsAreSwept(t *testing.T) {
 	w := newWorld(t)
 	x := w.index()

@@ -45,19 +45,25 @@ func (r *Registry) txn(w Writer, p trust.Principal) *txn { return &txn{w, p, r.n
 // update authorises p for the action and runs fn in one transaction. A refused principal is audited too.
 func (r *Registry) update(ctx context.Context, p trust.Principal, action, object string, fn func(*txn) error) (Revision, error) {
 	if !permitted(p, action) {
-		err := fmt.Errorf("%s %s: role %q may not do this: %w", action, object, p.Role, trust.ErrForbidden)
-		if _, aerr := r.store.Update(ctx, func(w Writer) error {
-			return r.txn(w, p).audit(AuditEntry{Action: action, Object: object, Outcome: Refused, Detail: "role may not do this"})
-		}); aerr != nil {
-			return 0, errors.Join(err, aerr)
-		}
-		return 0, err
+		return 0, r.refuse(ctx, p, action, object, fmt.Sprintf("role %q may not do this", p.Role))
 	}
 	rev, err := r.store.Update(ctx, func(w Writer) error { return fn(r.txn(w, p)) })
 	if err != nil {
 		return 0, fmt.Errorf("%s %s: %w", action, object, err)
 	}
 	return rev, nil
+}
+
+// refuse audits what p may not do, and returns the error for it: trust.ErrForbidden.
+func (r *Registry) refuse(ctx context.Context, p trust.Principal, action, object, why string) error {
+	err := fmt.Errorf("%s %s: %s: %w", action, object, why, trust.ErrForbidden)
+	_, failed := r.store.Update(ctx, func(w Writer) error {
+		return r.txn(w, p).audit(AuditEntry{Action: action, Object: object, Outcome: Refused, Detail: why})
+	})
+	if failed != nil {
+		return errors.Join(err, failed)
+	}
+	return err
 }
 
 // view runs fn on a snapshot.
