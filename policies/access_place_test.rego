@@ -143,6 +143,85 @@ test_break_glass_never_lifts[name] if {
 	expect(d, "deny", codes)
 }
 
+# The command of an owner's phone whose certificate was revoked, sent again without any: what it claims proves nothing.
+bare := object.union(no_certificate, {"/assurance": "claimed"})
+
+bare_claims := {
+	"no certificate": [bare, {"no_certificate"}],
+	"revoked certificate, then none presented": [object.union(bare, {"/device/revoked": true}), {"no_certificate"}],
+	"as a duplicate": [
+		object.union(bare, {"/device/revoked": true, "/duplicate/device_id_managed": true, "/duplicate/managed_device": "dev-alice"}),
+		{"duplicate_profile_without_certificate", "no_certificate"},
+	],
+	"with another DeviceId": [
+		object.union(bare, {"/device/revoked": true, "/claimed/device_id": "appl9"}),
+		{"device_id_mismatch", "no_certificate"},
+	],
+	"of the same user and model": [
+		object.union(bare, {"/device/revoked": true, "/duplicate/same_user_model": true}),
+		{"no_certificate", "same_user_and_model"},
+	],
+}
+
+test_break_glass_never_lifts_a_bare_claim[name] if {
+	some name, [changes, codes] in bare_claims
+	d := decision with input as vary(changes) with data.postern.config.access as object.union(with_glass(alice), {"same_user_model": "deny"})
+	expect(d, "deny", codes)
+}
+
+test_break_glass_lifts_a_claim_of_a_device_that_is_proved[name] if {
+	some name in ["another DeviceId", "another certificate"]
+	facts := {
+		"another DeviceId": {"/claimed/device_id": "appl9"},
+		"another certificate": {"/duplicate/device_id_managed": true, "/duplicate/managed_device": "dev-bob"},
+	}
+	d := decision with input as vary(facts[name]) with data.postern.config.access as with_glass(alice)
+	expect(d, "allow", {"break_glass"})
+}
+
+test_break_glass_lifts_a_claim_of_a_device_with_its_token if {
+	facts := json.patch(samples.token, [
+		{"op": "replace", "path": "/duplicate/device_id_managed", "value": true},
+		{"op": "replace", "path": "/duplicate/managed_device", "value": "dev-bob"},
+	])
+	d := decision with input as facts with data.postern.config.access as object.union(with_glass(alice), {"token_families": ["gmail"]})
+	expect(d, "allow", {"break_glass"})
+}
+
+# Neither exception nor stage lets the device of a revoked or held certificate in without it, or with the one before it.
+withdrawn_claims := object.union(
+	{name: [object.union(changes, {"/device/revoked": true}), codes] | some name, [changes, codes] in bare_claims},
+	{"the one before it": [
+		{"/device/revoked": true, "/certificate/status": "superseded", "/certificate/successor_first_use": now - 9999999},
+		{"certificate_superseded"},
+	]},
+)
+
+test_nothing_lifts_a_withdrawn_device[name] if {
+	some name, [changes, codes] in withdrawn_claims
+	settings := {"same_user_model": "deny"}
+	staged_settings := object.union(settings, {"rollout": {code: [{"stage": "observe"}] | some code in codes}})
+	granted := {"id": "ex-1", "granted_by": "token:desk", "until": now + 60, "reasons": [code | some code in codes]}
+	glass_settings := object.union(with_glass(alice), settings)
+	facts := vary(changes)
+	by_stage := decision with input as facts with data.postern.config.access as tuned(staged_settings)
+	expect(by_stage, "deny", codes)
+	by_team := decision with input as facts
+		with data.postern.config.access as tuned(settings)
+		with data.postern.access.team.vip.except as {exception([code | some code in codes])}
+	expect(by_team, "deny", codes)
+	by_grant := decision with input as object.union(facts, {"exceptions": [granted]}) with data.postern.config.access as tuned(settings)
+	expect(by_grant, "deny", codes)
+	by_glass := decision with input as facts with data.postern.config.access as glass_settings
+	expect(by_glass, "deny", codes)
+}
+
+# While nothing was withdrawn a new installation may observe who comes without a certificate.
+test_no_certificate_is_observed if {
+	d := decision with input as vary(bare) with data.postern.config.access as tuned({"rollout": {"no_certificate": [{"stage": "observe"}]}})
+	expect(d, "allow", {"no_certificate"})
+}
+
 test_break_glass_needs_the_owner if {
 	d := decision with input as samples.unmanaged with data.postern.config.access as with_glass(alice)
 	expect(d, "deny", {"no_certificate", "unmanaged_device"})

@@ -7,9 +7,12 @@ package postern.access
 stage_of(code, otherwise) := "break_glass" if {
 	count(glass) > 0
 	not code in never_lifted
+	not code in withheld
+	not code in unglazed
 } else := stages[0] if {
 	steps := config.rollout[code]
 	not code in never_lifted
+	not code in withheld
 	owner_asks
 	stages := [step.stage | some step in steps; in_step(step)]
 	count(stages) > 0
@@ -65,6 +68,12 @@ glass contains account if {
 	input.owner.names[account.user]
 	owner_asks
 	input.now < object.get(account, "until", input.now + 1)
+}
+
+# Without proof of its device a request only claims to be the owner's phone, and who has his password can claim as much.
+unglazed contains code if {
+	not device_shown
+	some code in about_proof
 }
 
 opened contains code if {

@@ -105,6 +105,32 @@ never_lifted := {
 	"wrong_tenant",
 }
 
+# What is said of a request that does not prove its device: whoever knows a DeviceId may claim it.
+about_proof := {
+	"device_id_mismatch",
+	"duplicate_profile_without_certificate",
+	"no_certificate",
+	"same_user_and_model",
+}
+
+# A device whose certificate was revoked or is held must not do better without it, or with an older one: nothing lifts this then.
+withheld contains code if {
+	input.device.revoked
+	some code in about_proof
+}
+
+withheld contains "certificate_superseded" if input.device.revoked
+
+# The device is proved: by a certificate, also by one that was superseded too long ago, or by its token.
+device_shown if token_accepted
+
+device_shown if {
+	input.certificate.present
+	input.certificate.problem == ""
+	input.certificate.status in {"good", "superseded"}
+	input.now < input.certificate.not_after
+}
+
 # Those that team packages write, and those that were granted by command. Only for the owner of a known device: an exception never stands in for knowing who asks.
 exceptions contains exception if {
 	owner_asks
@@ -135,6 +161,7 @@ lifted contains code if {
 	some exception in exceptions
 	some code in exception.reasons
 	not code in never_lifted
+	not code in withheld
 }
 
 applied contains exception if {

@@ -118,6 +118,7 @@ func (e *Edge) device(in *policy.AccessInput, own trust.MailProfile) (trust.Devi
 func (e *Edge) ownerFacts(in *policy.AccessInput, d trust.Device) {
 	in.Device = policy.FactsOfDevice(d)
 	in.Device.EASDeviceID = canonical(d.EASDeviceID)
+	in.Device.Revoked = e.cfg.Index.Withdrawn(d.ID)
 	if owner, ok := e.cfg.Index.Owner(d.Owner); ok {
 		in.Owner = policy.FactsOfOwner(owner)
 	}

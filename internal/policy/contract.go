@@ -102,6 +102,7 @@ type DeviceFacts struct {
 	Bucket          int               `json:"bucket"` // 0 to 99 by the device's id, for a rollout to so many per cent; 99 for a device that is not known
 	Place           int               `json:"place"`  // among the owner's devices in the order in which they enrolled, from 1; 0: it has not enrolled, or is blocked, retired or not managed
 	Suspended       bool              `json:"suspended"`
+	Revoked         bool              `json:"revoked"`        // its newest certificate is revoked or held, whatever was presented
 	SuspendedAt     int64             `json:"suspended_at"`   // 0: it is not
 	SuspendReason   string            `json:"suspend_reason"` // lost, unassigned, absent, investigation, other; empty: it is not
 }

@@ -101,7 +101,7 @@ func (c *CertFacts) append(b []byte) []byte {
 }
 
 func (d *DeviceFacts) append(b []byte) []byte {
-	b = appendBool(appendBool(appendBool(b, d.Known), d.Managed), d.Suspended)
+	b = appendBool(appendBool(appendBool(appendBool(b, d.Known), d.Managed), d.Suspended), d.Revoked)
 	b = appendTexts(b, d.ID, d.State, d.Compliant, d.EASDeviceID, d.SerialNumber, d.Model, d.OS, d.OSVersion, d.Source, d.SuspendReason)
 	for _, n := range [...]int64{d.SilentFor, d.SuspendedAt, d.ComplianceSince, d.OSNumber, int64(d.Bucket), int64(d.Place)} {
 		b = binary.AppendVarint(b, n)

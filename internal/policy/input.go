@@ -110,7 +110,7 @@ func (d *DeviceFacts) value() *ast.Term {
 		number("compliance_since", d.ComplianceSince),
 		text("eas_device_id", d.EASDeviceID), text("serial_number", d.SerialNumber), text("model", d.Model), text("os", d.OS),
 		text("os_version", d.OSVersion), number("os_number", d.OSNumber), number("bucket", int64(d.Bucket)), number("place", int64(d.Place)), text("source", d.Source), number("silent_for", d.SilentFor), table("labels", d.Labels),
-		boolean("suspended", d.Suspended), number("suspended_at", d.SuspendedAt), text("suspend_reason", d.SuspendReason))
+		boolean("suspended", d.Suspended), boolean("revoked", d.Revoked), number("suspended_at", d.SuspendedAt), text("suspend_reason", d.SuspendReason))
 }
 
 func (o *OwnerFacts) value() *ast.Term {

@@ -215,7 +215,7 @@ func (c *CertFacts) read(r *recordReader) {
 }
 
 func (d *DeviceFacts) read(r *recordReader) {
-	r.bools(&d.Known, &d.Managed, &d.Suspended)
+	r.bools(&d.Known, &d.Managed, &d.Suspended, &d.Revoked)
 	r.strings(&d.ID, &d.State, &d.Compliant, &d.EASDeviceID, &d.SerialNumber, &d.Model, &d.OS, &d.OSVersion, &d.Source, &d.SuspendReason)
 	d.SilentFor, d.SuspendedAt, d.ComplianceSince, d.OSNumber = r.varint(), r.varint(), r.varint(), r.varint()
 	d.Bucket, d.Place = int(r.varint()), int(r.varint())

@@ -23,7 +23,7 @@ func Differences(a, b *Index) (out []string) {
 		a, b any
 	}{{"revision", a.rev, b.rev}, {"certificates", a.facts(), b.facts()}, {"devices", a.devices, b.devices}, {"owners", a.owners, b.owners}, {"CAs", a.cas, b.cas},
 		{"profiles", a.profiles, b.profiles}, {"profile ids", a.profIDs, b.profIDs}, {"clients", sets(a.byClient), sets(b.byClient)},
-		{"devices' profiles", sets(a.byDevice), sets(b.byDevice)}, {"EAS DeviceIds", sets(a.byEAS), sets(b.byEAS)}, {"owners' devices", sets(a.byOwner), sets(b.byOwner)}, {"tickets", a.tickets, b.tickets},
+		{"devices' profiles", sets(a.byDevice), sets(b.byDevice)}, {"EAS DeviceIds", sets(a.byEAS), sets(b.byEAS)}, {"owners' devices", a.fleets, b.fleets}, {"withdrawn", a.withdrawn(), b.withdrawn()}, {"tickets", a.tickets, b.tickets},
 		{"grants", a.grants, b.grants}} {
 		if !reflect.DeepEqual(p.a, p.b) {
 			out = append(out, p.name)
@@ -31,6 +31,14 @@ func Differences(a, b *Index) (out []string) {
 	}
 	return out
 }
+
+// NewFleets returns an index without a store, for devices alone.
+func NewFleets() *Index {
+	return &Index{devices: map[trust.DeviceID]trust.Device{}, byEAS: map[string]set[trust.DeviceID]{}, fleets: map[string][]enrolled{}}
+}
+
+// SetDevice takes a device over as if it had been followed.
+func (x *Index) SetDevice(d trust.Device) { x.setDevice(d) }
 
 // Encode and Decode are the stored form of records.
 var (
@@ -44,6 +52,17 @@ func (x *Index) facts() map[string]CertFact {
 	for id, row := range x.certs {
 		f := x.unpack(id, row)
 		out[certKey(f.Issuer, f.Serial)] = f
+	}
+	return out
+}
+
+// withdrawn are the devices whose newest certificate is revoked or held. The caller holds the lock.
+func (x *Index) withdrawn() map[string]bool {
+	out := map[string]bool{}
+	for i, t := range x.tallies {
+		if t.bad > 0 && t.good == 0 {
+			out[x.names.text[i]] = true
+		}
 	}
 	return out
 }

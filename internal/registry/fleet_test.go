@@ -2,6 +2,9 @@ package registry_test
 
 import (
 	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,6 +70,107 @@ func TestFleet(t *testing.T) {
 	want("the only one left", bob, b, 1, 1)
 	if d := registry.Differences(x, w.index()); len(d) > 0 {
 		t.Errorf("followed and loaded indexes differ in %v", d)
+	}
+}
+
+// The place among 20,000 devices of one owner is found without looking at each: it costs nothing like it, and stays right as devices come and go in any order.
+func TestFleetOfMany(t *testing.T) {
+	const many = 20_000
+	x := registry.NewFleets()
+	all := make([]trust.Device, many)
+	for i := range all {
+		all[i] = trust.Device{ID: trust.DeviceID(fmt.Sprintf("dev-%05d", i)), Owner: "kiosk@contoso.com", State: trust.Active, Managed: true, Enrolled: time.Unix(int64(i/2), 0)}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, i := range r.Perm(many) {
+		x.SetDevice(all[i])
+	}
+	for _, i := range r.Perm(many)[:many/2] {
+		switch i % 3 {
+		case 0:
+			all[i].State = trust.Blocked
+		case 1:
+			all[i].Owner = "other@contoso.com"
+		case 2:
+			all[i].Enrolled = all[i].Enrolled.Add(time.Hour)
+		}
+		x.SetDevice(all[i])
+	}
+	for _, owner := range []string{"kiosk@contoso.com", "other@contoso.com"} {
+		own := slices.DeleteFunc(slices.Clone(all), func(d trust.Device) bool { return d.Owner != owner || d.State == trust.Blocked })
+		slices.SortStableFunc(own, func(a, b trust.Device) int { return a.Enrolled.Compare(b.Enrolled) }) // equal ones are in the order of their ids
+		for i, d := range own {
+			if n, at := x.Fleet(owner, d.ID); n != len(own) || at != i+1 {
+				t.Fatalf("%s of %s: %d of %d, want %d of %d", d.ID, owner, at, n, i+1, len(own))
+			}
+		}
+	}
+	if allocs := testing.AllocsPerRun(100, func() { x.Fleet("kiosk@contoso.com", all[many/2].ID) }); allocs > 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
+
+func BenchmarkFleet(b *testing.B) {
+	for _, n := range []int{1, 100, 20_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			x := registry.NewFleets()
+			id := func(i int) trust.DeviceID { return trust.DeviceID(fmt.Sprintf("dev-%05d", i)) }
+			for i := range n {
+				x.SetDevice(trust.Device{ID: id(i), Owner: "kiosk@contoso.com", State: trust.Active, Managed: true, Enrolled: time.Unix(int64(i), 0)})
+			}
+			own := id(n / 2)
+			for b.Loop() {
+				x.Fleet("kiosk@contoso.com", own)
+			}
+		})
+	}
+}
+
+// The newest certificate counts, whatever was revoked or held before it, followed and loaded.
+func TestWithdrawn(t *testing.T) {
+	w := newWorld(t)
+	x := w.index()
+	w.follow(x)
+	d := w.enrolled("A", "alice@contoso.com")
+	want := func(what string, revoked bool) {
+		t.Helper()
+		w.catchUp(x)
+		if got, loaded := x.Withdrawn(d.ID), w.index().Withdrawn(d.ID); got != revoked || loaded != revoked {
+			t.Errorf("%s: %v, loaded %v, want %v", what, got, loaded, revoked)
+		}
+	}
+	issue := func() trust.Certificate {
+		t.Helper()
+		secret, _, err := w.reg.CreateChallenge(t.Context(), officer, d.ID, 0)
+		w.must(err)
+		c, err := w.commit(w.first(d, secret))
+		w.must(err)
+		return c
+	}
+	want("never enrolled", false)
+	first := issue()
+	want("enrolled", false)
+	_, err := w.reg.Hold(t.Context(), officer, "contoso", first.Serial, "")
+	w.must(err)
+	want("held", true)
+	_, err = w.reg.Release(t.Context(), officer, "contoso", first.Serial, "")
+	w.must(err)
+	want("released", false)
+	_, err = w.reg.Revoke(t.Context(), officer, "contoso", first.Serial, trust.KeyCompromise, "")
+	w.must(err)
+	want("revoked", true)
+	second := issue()
+	want("enrolled anew", false)
+	issue()
+	want("superseded", false)
+	_, err = w.reg.Revoke(t.Context(), officer, "contoso", second.Serial, trust.Unspecified, "")
+	w.must(err)
+	want("the superseded one is revoked", false)
+	if diff := registry.Differences(x, w.index()); len(diff) > 0 {
+		t.Errorf("followed and loaded indexes differ in %v", diff)
+	}
+	if x.Withdrawn("dev-none") {
+		t.Error("of a device that is not known")
 	}
 }
 

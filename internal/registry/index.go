@@ -24,7 +24,8 @@ type Index struct {
 	moved      chan struct{} // closed and replaced when rev moves
 	heard      time.Time     // when the store last answered
 	certs      map[certID]certRow
-	names      *names // replaced as a whole, or changed by who follows the store
+	names      *names  // replaced as a whole, or changed by who follows the store
+	tallies    []tally // of devices, by the numbers of their names
 	devices    map[trust.DeviceID]trust.Device
 	owners     map[string]trust.Owner
 	cas        map[string]CA
@@ -34,7 +35,7 @@ type Index struct {
 	byDevice   map[trust.DeviceID]set[string] // device -> profile ids
 	byUser     map[string]set[string]         // user -> ids of the profiles that are a device's
 	byEAS      map[string]set[trust.DeviceID] // EAS DeviceId as the MDM reports it -> devices
-	byOwner    map[string]set[trust.DeviceID] // owner's mail address -> devices
+	fleets     map[string][]enrolled          // owner's mail address -> devices in use, in order
 	tickets    map[string]Ticket              // by hash
 	grants     map[string]Grant               // by keyed hash of the token
 	exceptions exceptions

@@ -176,7 +176,44 @@ func (x *Index) setCertificate(p *packed) {
 			*n.number = x.names.of(n.text)
 		}
 	}
+	x.putCertificate(p)
+}
+
+// putCertificate keeps a certificate whose names have their numbers.
+func (x *Index) putCertificate(p *packed) {
+	if old, known := x.certs[p.id]; known {
+		x.count(old, -1)
+	}
 	x.certs[p.id] = p.row
+	x.count(p.row, 1)
+}
+
+// tally counts certificates of a device.
+type tally struct{ good, bad int32 } // bad are the revoked and held ones
+
+func (x *Index) count(r certRow, by int32) {
+	if missing := int(r.device) + 1 - len(x.tallies); missing > 0 {
+		x.tallies = append(x.tallies, make([]tally, missing)...)
+	}
+	switch statuses[r.status] {
+	case trust.Good:
+		x.tallies[r.device].good += by
+	case trust.Revoked, trust.Held:
+		x.tallies[r.device].bad += by
+	}
+}
+
+// Withdrawn reports whether the newest certificate of a device is revoked or held: it has one that is, and none that is good. Every certificate that is issued
+// supersedes the good one before it, so a good one is the newest.
+func (x *Index) Withdrawn(id trust.DeviceID) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	number, ok := x.names.number[string(id)]
+	if !ok || int(number) >= len(x.tallies) {
+		return false
+	}
+	t := x.tallies[number]
+	return t.bad > 0 && t.good == 0
 }
 
 // loadCertificates reads all certificates, once everything that they refer to is read.
@@ -192,10 +229,11 @@ func (x *Index) loadCertificates(ctx context.Context) error {
 		x.names.of(string(id))
 	}
 	x.certs = make(map[certID]certRow, 2*len(x.devices)) // a guess that saves most of the growing
-	var late []packed                                    // names must not change while others read them
+	x.tallies = make([]tally, len(x.names.text))
+	var late []packed // names must not change while others read them
 	err := loadTable(ctx, x.store, tableCertificates, x.names.pack, func(p *packed) {
 		if p.numbered() {
-			x.certs[p.id] = p.row
+			x.putCertificate(p)
 		} else {
 			late = append(late, *p)
 		}

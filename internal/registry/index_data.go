@@ -13,7 +13,7 @@ func (x *Index) load(ctx context.Context) error {
 	fresh := &Index{store: x.store, now: x.now, log: x.log, names: newNames(), devices: map[trust.DeviceID]trust.Device{},
 		owners: map[string]trust.Owner{}, cas: map[string]CA{}, profiles: map[trust.ProfileKey]trust.MailProfile{}, profIDs: map[string]trust.ProfileKey{},
 		byClient: map[string]set[string]{}, byDevice: map[trust.DeviceID]set[string]{}, byUser: map[string]set[string]{}, byEAS: map[string]set[trust.DeviceID]{},
-		byOwner: map[string]set[trust.DeviceID]{},
+		fleets:  map[string][]enrolled{},
 		tickets: map[string]Ticket{}, grants: map[string]Grant{}, exceptions: newExceptions()}
 	var start Revision
 	if err := x.store.View(ctx, func(rd Reader) error { start = rd.Revision(); return nil }); err != nil {
@@ -27,7 +27,8 @@ func (x *Index) load(ctx context.Context) error {
 		err = loadTable(ctx, x.store, tableOwners, (*fields).owner, func(o *trust.Owner) { fresh.owners[o.Mail] = *o })
 	}
 	if err == nil {
-		err = loadTable(ctx, x.store, tableDevices, (*fields).device, func(d *trust.Device) { fresh.setDevice(*d) })
+		err = loadTable(ctx, x.store, tableDevices, (*fields).device, func(d *trust.Device) { fresh.putDevice(*d) })
+		fresh.loadFleets()
 	}
 	if err == nil {
 		err = fresh.loadSuspensions(ctx)
@@ -50,7 +51,7 @@ func (x *Index) load(ctx context.Context) error {
 	x.mu.Lock()
 	x.certs, x.names, x.devices, x.owners, x.cas = fresh.certs, fresh.names, fresh.devices, fresh.owners, fresh.cas
 	x.profiles, x.profIDs, x.byClient, x.byDevice, x.byUser, x.byEAS = fresh.profiles, fresh.profIDs, fresh.byClient, fresh.byDevice, fresh.byUser, fresh.byEAS
-	x.byOwner, x.tickets, x.grants, x.exceptions = fresh.byOwner, fresh.tickets, fresh.grants, fresh.exceptions
+	x.tallies, x.fleets, x.tickets, x.grants, x.exceptions = fresh.tallies, fresh.fleets, fresh.tickets, fresh.grants, fresh.exceptions
 	x.mu.Unlock()
 	x.advance(start, nil)
 	return x.follow(ctx)
@@ -77,15 +78,17 @@ func (x *Index) loadSuspensions(ctx context.Context) error {
 }
 
 func (x *Index) setDevice(d trust.Device) {
-	old, known := x.devices[d.ID]
-	if known && old.EASDeviceID != "" {
+	old := x.devices[d.ID]
+	x.putDevice(d)
+	x.moveInFleet(&old, &d)
+}
+
+// putDevice is setDevice without the fleets.
+func (x *Index) putDevice(d trust.Device) {
+	if old := x.devices[d.ID]; old.EASDeviceID != "" {
 		remove(x.byEAS, clientKey(old.EASDeviceID), d.ID)
 	}
-	if known && old.Owner != d.Owner {
-		remove(x.byOwner, old.Owner, d.ID)
-	}
 	x.devices[d.ID] = d
-	insert(x.byOwner, d.Owner, d.ID)
 	if d.EASDeviceID != "" {
 		insert(x.byEAS, clientKey(d.EASDeviceID), d.ID)
 	}

@@ -267,6 +267,9 @@ func (d *Door) facts(is *issuer, req *Request, a *applicant, remote string) *pol
 	if d.cfg.Fleet != nil {
 		in.Owner.Devices, in.Device.Place = d.cfg.Fleet(a.owner.Mail, a.device.ID)
 	}
+	if d.cfg.Withdrawn != nil {
+		in.Device.Revoked = d.cfg.Withdrawn(a.device.ID)
+	}
 	if a.renews != nil {
 		in.Kind = "renew"
 		in.Renews = policy.RenewsFacts{Serial: string(a.renews.Serial), Status: string(a.renews.Status), NotBefore: policy.Seconds(a.renews.NotBefore),

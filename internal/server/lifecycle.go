@@ -166,6 +166,7 @@ func (l *lifecycle) facts(one registry.Resident) *policy.LifecycleInput {
 	if owner, ok := l.server.index.Owner(d.Owner); ok {
 		in.Owner = policy.FactsOfOwner(owner)
 	}
+	in.Device.Revoked = l.server.index.Withdrawn(d.ID)
 	if c.Serial != "" {
 		in.Certificate = policy.HeldFacts{Serial: string(c.Serial), Status: string(c.Status), IssuedAt: policy.Seconds(c.IssuedAt), NotAfter: policy.Seconds(c.NotAfter),
 			FirstUsed: policy.Seconds(c.FirstUsed)}
