@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -129,7 +130,7 @@ func (a *app) policyTest() *cobra.Command {
 				return err
 			}
 		} else {
-			printTests(c.OutOrStdout(), r, t.Coverage)
+			printTests(c.OutOrStdout(), r, t)
 		}
 		if !r.OK() {
 			return errors.New("tests failed")
@@ -142,8 +143,14 @@ func (a *app) policyTest() *cobra.Command {
 	return c
 }
 
-func printTests(w io.Writer, r *policy.TestReport, coverage bool) {
+// printTests prints the team's tests one by one, and of the built-in ones how many passed, unless they were asked for.
+func printTests(w io.Writer, r *policy.TestReport, o policy.TestOptions) {
+	builtin := 0
 	for _, t := range r.Results {
+		if t.Pass && o.Run == "" && strings.HasPrefix(t.File, "builtin/") {
+			builtin++
+			continue
+		}
 		state := "ok  "
 		switch {
 		case t.Skipped:
@@ -156,7 +163,10 @@ func printTests(w io.Writer, r *policy.TestReport, coverage bool) {
 			fmt.Fprintf(w, "      %s:%d %s%s\n", t.File, t.Line, t.Error, t.Output)
 		}
 	}
-	if coverage {
+	if builtin > 0 {
+		fmt.Fprintf(w, "ok    %d built-in tests (--run . lists them)\n", builtin)
+	}
+	if o.Coverage {
 		fmt.Fprintf(w, "%.1f %% of the lines of rules were reached\n", r.Coverage)
 		for _, p := range r.Uncovered {
 			fmt.Fprintln(w, "  ", p)

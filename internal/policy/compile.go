@@ -223,6 +223,14 @@ func didYouMean(have string, names []string) string {
 	return ""
 }
 
+// closest is didYouMean where the message lists the names already.
+func closest(have string, names []string) string {
+	if advice := didYouMean(have, names); strings.HasPrefix(advice, "did you mean") {
+		return advice
+	}
+	return ""
+}
+
 // edits is the Levenshtein distance of two names.
 func edits(a, b string) int {
 	row := make([]int, len(b)+1)

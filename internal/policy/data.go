@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -97,10 +98,19 @@ func (f file) problems(found []finding) (all []Problem) {
 		}
 		if err == nil {
 			p.Line, p.Column = nodeAt(tree, x.path)
+			p.Advice = asWritten(p.Advice, find(tree, x.path))
 		}
 		all = append(all, p)
 	}
 	return all
+}
+
+// asWritten puts into the advice to write quotes what the file says: 17.10 is another version than the number 17.1.
+func asWritten(advice string, node ast.Node) string {
+	if n, scalar := node.(ast.ScalarNode); scalar && n.GetToken() != nil && strings.HasPrefix(advice, inQuotes) {
+		return inQuotes + strconv.Quote(n.GetToken().Value)
+	}
+	return advice
 }
 
 // nodeAt returns the line and column of what is at a path, or of the nearest thing above it that can be found: of a list or mapping its key, for that is what

@@ -40,6 +40,7 @@ func (s sources) agree(doc map[string]any, origin, set map[string]string) []Prob
 		a.clients(set["access."+key], []any{"postern", "config", "access", key}, a.setting(key))
 	}
 	a.platformsAndCommands(set)
+	a.exceptions(origin["exceptions"])
 	return a.problems
 }
 
@@ -137,6 +138,26 @@ func (a *agreement) rollout(in string) {
 		for i, step := range steps {
 			m, _ := step.(map[string]any)
 			a.group(in, append(slices.Clip(path), i, "group"), m["group"])
+		}
+	}
+}
+
+// exceptions checks that somebody granted them, and that the reasons exist and may be lifted.
+func (a *agreement) exceptions(in string) {
+	list, _ := a.doc["exceptions"].([]any)
+	for i, e := range list {
+		m, _ := e.(map[string]any)
+		if m != nil && m["by"] == nil && m["granted_by"] == nil {
+			a.add(in, []any{"exceptions", i}, "name who granted it: an exception without is a fault", "by is missing")
+		}
+		for j, code := range textsOf(m["reasons"]) {
+			path := []any{"exceptions", i, "reasons", j}
+			switch codes := a.codes(); {
+			case slices.Contains(codes, code) && !Liftable(code):
+				a.add(in, path, "", "no exception lifts %s", code)
+			case !slices.Contains(codes, code):
+				a.add(in, path, didYouMean(code, codes), "no rule gives the reason %s", code)
+			}
 		}
 	}
 }

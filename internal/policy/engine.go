@@ -25,6 +25,7 @@ type Engine struct {
 	replaced bool
 	clock    clockReads
 	around   surroundings
+	faults   *faults    // that it has made
 	cache    *cache     // of decisions about access
 	terms    termsCache // of their inputs
 	shadow   *Shadow    // is handed what was decided anew; nil for none
@@ -64,7 +65,7 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 // engine compiles the program for every entry point.
 func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
 	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
-		around: p.surroundings(), cache: newCache(), terms: newTermsCache(), texts: p.teamTexts()}
+		around: p.surroundings(), faults: &faults{}, cache: newCache(), terms: newTermsCache(), texts: p.teamTexts()}
 	if e.timeout <= 0 {
 		e.timeout = DefaultTimeout
 	}
@@ -208,6 +209,7 @@ func (e *Engine) decide(ctx context.Context, entry string, input func() *ast.Ter
 		}
 		if err != nil {
 			d, err = Decision{}, &Fault{Entry: entry, Policy: digest, Err: err}
+			e.faults.add(err)
 		}
 	}()
 	digest = e.digest

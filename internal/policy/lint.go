@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -39,7 +40,40 @@ func (p *program) lint(speaking map[line]bool) (problems, warnings []Problem) {
 			}
 		}
 	}
-	return problems, warnings
+	return problems, append(warnings, p.unread()...)
+}
+
+// unread warns of data that no rule reads: it is misspelt, or its rule is.
+func (p *program) unread() (warnings []Problem) {
+	read := map[string]bool{"postern": true, "groups": !p.replaced, "networks": !p.replaced, "countries": !p.replaced}
+	for _, m := range p.modules {
+		ast.WalkRefs(m, func(ref ast.Ref) bool {
+			if path := groundPath(ref); len(path) > 0 && path[0] == "data" {
+				if len(path) == 1 {
+					path = append(path, "") // computed
+				}
+				read[path[1]] = true
+			}
+			return false
+		})
+	}
+	for _, f := range p.files {
+		if f.builtin || f.rego() || read[""] {
+			continue
+		}
+		m, _ := decodeData(f)
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if read[key] {
+				continue
+			}
+			w := f.problem(key, fmt.Sprintf("data.%s is read by no rule", key))
+			if w.Advice = closest(key, []string{"postern", "groups", "networks", "countries"}); key == "config" || key == "access" || key == "enroll" {
+				w.Advice = "settings stand below postern: {config: {access: ...}}"
+			}
+			warnings = append(warnings, w)
+		}
+	}
+	return warnings
 }
 
 func at(l *ast.Location, message, advice string) Problem {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -58,5 +59,46 @@ func TestAnswersOfTestsAreRead(t *testing.T) {
 	}
 	if len(r.Problems) != 2 {
 		t.Errorf("%d problems: %s", len(r.Problems), said)
+	}
+}
+
+// A policy keeps count of its faults, for who looks after it.
+func TestFaultsAreCounted(t *testing.T) {
+	e := mustLoad(t, Options{Files: Files{"a.rego": []byte("package postern.access.team.a\n\ndeny contains input.device.id if input.claimed.model == \"x\"\n")}})
+	in := managedSample()
+	if _, err := e.Access(t.Context(), &in); err != nil || e.Faults().Count != 0 {
+		t.Fatalf("%v, %+v", err, e.Faults())
+	}
+	in.Claimed.Model = "x"
+	for range 2 {
+		if _, err := e.Access(t.Context(), &in); err == nil {
+			t.Fatal("a code with a hyphen was read")
+		}
+	}
+	given, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := e.Access(given, &in); err == nil {
+		t.Error("a request that was given up was decided")
+	}
+	if f := e.beside(nil).Faults(); f.Count != 2 || !strings.Contains(f.Last, "the code is not lower-case letters") || f.At.IsZero() {
+		t.Errorf("%+v", f)
+	}
+}
+
+// Data that no rule reads is misspelt, or its rule is.
+func TestDataThatNobodyReads(t *testing.T) {
+	r, err := Check(t.Context(), Options{Timeout: patient, Files: Files{"d.yaml": []byte("groups: {}\nvips: [a]\nnetwork: {}\nconfig: {access: {max_silence: 1}}\n"),
+		"a.rego": []byte("package postern.access.team.a\n\ndeny contains \"x\" if input.claimed.model in data.vips\n")}})
+	if err != nil || !r.OK() {
+		t.Fatalf("%v\n%s", err, lines(r.Problems))
+	}
+	said := lines(r.Warnings)
+	for _, want := range []string{"d.yaml:3:1: data.network is read by no rule; did you mean networks?", "d.yaml:4:1: data.config is read by no rule; settings stand below postern:"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not in %s", want, said)
+		}
+	}
+	if strings.Contains(said, "data.vips") || strings.Contains(said, "data.groups") {
+		t.Error(said)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -56,7 +57,7 @@ func (s shape) check(path []any, v any) []finding {
 			return []finding{{path, "must be text", quoting(v)}}
 		}
 		if words, _ := s["enum"].([]string); words != nil && !slices.Contains(words, text) {
-			return []finding{{path, fmt.Sprintf("%q: must be one of %s", text, strings.Join(words, ", ")), didYouMean(text, words)}}
+			return []finding{{path, fmt.Sprintf("%q: must be one of %s", text, strings.Join(words, ", ")), closest(text, words)}}
 		}
 		if p, _ := s["pattern"].(string); p != "" && !regexp.MustCompile(p).MatchString(text) {
 			return wrong("%q: must be %s", text, s["description"])
@@ -87,11 +88,13 @@ func (s shape) check(path []any, v any) []finding {
 	return nil
 }
 
+const inQuotes = "write it in quotes: "
+
 // quoting advises about what YAML takes for something else than text.
 func quoting(v any) string {
 	switch v.(type) {
 	case json.Number, bool, nil:
-		return fmt.Sprintf("write it in quotes: %q", fmt.Sprint(v))
+		return inQuotes + strconv.Quote(fmt.Sprint(v))
 	case map[string]any:
 		return "write a text with colons in quotes"
 	}

@@ -271,3 +271,14 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
+
+// faultWarnings says what the policy in force could not decide. The phones concerned are told to try again later, so the process is healthy.
+func (s *Server) faultWarnings() []string {
+	engine := s.policy.Load()
+	f := engine.Faults()
+	if f.Count == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the policy in force (%s) has made %d faults on this node since it was loaded, the last at %s: %s; whoever was concerned was told to try again later: correct the rule, or `postern policy rollback`",
+		engine.Digest(), f.Count, f.At.UTC().Format(time.RFC3339), f.Last)}
+}

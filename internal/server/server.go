@@ -301,7 +301,7 @@ func (s *Server) warnings() []string {
 			}
 		}
 	}
-	out = append(append(out, s.shadow.warnings()...), s.logWarnings()...)
+	out = append(append(append(out, s.faultWarnings()...), s.shadow.warnings()...), s.logWarnings()...)
 	return append(out, s.forecasts.warnings()...)
 }
 
