@@ -13,7 +13,7 @@ import (
 
 func (a *app) certCommand() *cobra.Command {
 	return group("cert", "Certificates: look up, revoke, hold, release",
-		a.certList(), a.certShow(), a.certRevoke(),
+		a.certList(), a.certShow(), a.certRevoke(), a.certProposal(),
 		a.certChange("hold", "Put a certificate on hold and publish that; Entra ID caches holds for hours, `device suspend` acts at the edge alone",
 			"The hold is published. Entra ID learns of it when it fetches the next CRL, and caches it and its release alike: `postern cert show` says until when.\n"+
 				"Where only the gate has to know, `postern device suspend` acts at once and is undone at once."),

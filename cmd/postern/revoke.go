@@ -22,7 +22,7 @@ const revokeAtOnce = 500
 type revocation struct {
 	api.Revoke
 	devices, owners []string
-	file            string
+	file, approve   string
 	dry             bool
 }
 
@@ -36,12 +36,18 @@ its certificates that have not expired. A file has a serial number, a device's i
 column counts, of one with a header the columns serial, device, owner and issuer. If a line cannot be read, nothing is revoked.
 
 It may be interrupted at any time and repeated: what is revoked already is passed over and counted. Where the phone may come back, suspend it instead
-(postern device suspend): a revocation is final.`,
+(postern device suspend): a revocation is final.
+
+Where the server asks for two persons (revocation.two_persons), what is too much for one is stored as a proposal: nothing is revoked, and the command fails and says
+what another person has to run within a day. --approve revokes exactly what was proposed; postern cert proposal lists, shows and withdraws.`,
 		Example: `  postern cert revoke 48efa06b --reason keyCompromise --comment "phone stolen"
   postern cert revoke --owner alice@contoso.com --reason affiliationChanged
   postern cert revoke --file leavers.csv --reason affiliationChanged --dry-run
   postern cert list --status held --json | jq -r '.[].serial' | postern cert revoke --file -`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if in.approve != "" {
+				return a.approve(c, &in, args)
+			}
 			if len(args) == 1 && len(in.devices)+len(in.owners) == 0 && in.file == "" && !in.dry {
 				return call(a, c, http.MethodPost, "/certificates/"+url.PathEscape(args[0])+"/revoke", nil, in.Revoke, printCertStatus)
 			}
@@ -55,6 +61,7 @@ It may be interrupted at any time and repeated: what is revoked already is passe
 	f.StringArrayVar(&in.devices, "device", nil, "every certificate of this device (repeatable)")
 	f.StringArrayVar(&in.owners, "owner", nil, "every certificate of this owner (repeatable)")
 	f.StringVar(&in.file, "file", "", "file of what to revoke; - is standard input")
+	f.StringVar(&in.approve, "approve", "", "id of a proposal of another person, to be carried out")
 	f.BoolVar(&in.dry, "dry-run", false, "only say what would be revoked")
 	f.StringVar(&in.Reason, "reason", "unspecified", "unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn")
 	f.StringVar(&in.Comment, "comment", "", "why, for the audit")
@@ -121,6 +128,8 @@ type revoked struct {
 	Failed      int             `json:"failed"` // targets that could not be found or used
 	Results     []revokedTarget `json:"results"`
 	Interrupted bool            `json:"interrupted"`
+
+	Proposals []api.RevokeProposal `json:"proposals,omitempty"` // not revoked: a second person has to agree
 }
 
 type revokedTarget struct {
@@ -142,6 +151,9 @@ func (a *app) revokeMany(c *cobra.Command, in *revocation, targets []api.Target)
 		ask := api.RevokeMany{Reason: in.Reason, Comment: in.Comment, DryRun: in.dry, Targets: part}
 		if err = client.Call(context.WithoutCancel(ctx), http.MethodPost, "/revocations", nil, ask, &got); err == nil {
 			out.add(part, got.Results)
+			if got.Proposal != nil {
+				out.Proposals = append(out.Proposals, *got.Proposal)
+			}
 			p.at(out.Done, out.counts())
 		}
 	}
@@ -155,6 +167,8 @@ func (a *app) revokeMany(c *cobra.Command, in *revocation, targets []api.Target)
 		return fmt.Errorf("stopped after %d of %d targets, and up to %d more may be done; the same command again goes on: %w", out.Done, out.Targets, revokeAtOnce, err)
 	case out.Interrupted:
 		return fmt.Errorf("interrupted after %d of %d targets; the same command again goes on", out.Done, out.Targets)
+	case len(out.Proposals) > 0:
+		return errors.New("not everything is revoked yet: a second person has to agree")
 	case out.Failed > 0:
 		return fmt.Errorf("%d of %d targets could not be revoked", out.Failed, out.Targets)
 	}
@@ -198,6 +212,7 @@ func (r *revoked) print(a *app, w io.Writer) error {
 			}
 		}
 	}
+	r.proposed(w)
 	_, err := fmt.Fprintln(w, r.counts())
 	return err
 }

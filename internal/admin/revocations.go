@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/gin-gonic/gin"
@@ -30,7 +32,8 @@ func (a *Admin) revokeMany(c *gin.Context, in api.RevokeMany) (out api.Revocatio
 		}
 	}
 	results, rev, err := a.cfg.Registry.RevokeMany(c, principal(c), targets, reason, in.Comment, in.DryRun)
-	if err != nil {
+	var proposed *registry.ProposedError
+	if err != nil && !errors.As(err, &proposed) {
 		return out, err
 	}
 	out = api.Revocations{DryRun: in.DryRun, Results: make([]api.Outcome, len(results))}
@@ -43,5 +46,61 @@ func (a *Admin) revokeMany(c *gin.Context, in api.RevokeMany) (out api.Revocatio
 			out.Results[i].Error = r.Err.Error()
 		}
 	}
+	if proposed != nil {
+		p := a.proposal(proposed.Proposal)
+		out.Proposal = &p
+	}
 	return out, a.settle(c, rev)
+}
+
+func (a *Admin) proposal(p registry.RevokeProposal) api.RevokeProposal {
+	out := api.RevokeProposal{ID: p.ID, State: p.State(a.cfg.Now()), Count: len(p.Certificates), Reason: string(p.Reason), Comment: p.Comment, By: p.By.String(),
+		Created: p.Created, Until: p.Created.Add(registry.ProposalTTL), Done: nonZero(p.Done), Digest: p.Digest}
+	if p.Second != (trust.Principal{}) {
+		out.Second = p.Second.String()
+	}
+	return out
+}
+
+func (a *Admin) listProposals(c *gin.Context, _ none) ([]api.RevokeProposal, error) {
+	n, err := limit(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := oneOf(c, "all", "true", "false"); err != nil {
+		return nil, err
+	}
+	all, err := a.cfg.Registry.RevokeProposals(c, registry.ProposalFilter{All: c.Query("all") == "true", After: c.Query("after"), Limit: n})
+	out := make([]api.RevokeProposal, len(all))
+	for i, p := range all {
+		out[i] = a.proposal(p)
+	}
+	return out, err
+}
+
+func (a *Admin) showProposal(c *gin.Context, _ none) (out api.RevokeProposal, err error) {
+	p, err := a.cfg.Registry.RevokeProposal(c, c.Param("id"))
+	if err != nil {
+		return out, err
+	}
+	out = a.proposal(p)
+	out.Certificates = p.Certificates
+	return out, nil
+}
+
+// approveRevocation goes on when the client has gone away: what two persons have agreed to is not left half done.
+func (a *Admin) approveRevocation(c *gin.Context, _ none) (out api.Approved, err error) {
+	p, done, rev, err := a.cfg.Registry.ApproveRevocation(context.WithoutCancel(c), principal(c), c.Param("id"))
+	if err != nil {
+		return out, err
+	}
+	return api.Approved{Proposal: a.proposal(p), Revoked: len(done.Certificates), Already: done.Already}, a.settle(c, rev)
+}
+
+func (a *Admin) withdrawRevocation(c *gin.Context, _ none) (out api.RevokeProposal, err error) {
+	p, _, err := a.cfg.Registry.WithdrawRevocation(c, principal(c), c.Param("id"))
+	if err != nil {
+		return out, err
+	}
+	return a.proposal(p), nil
 }

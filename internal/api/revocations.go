@@ -1,6 +1,10 @@
 package api
 
-import "postern/internal/trust"
+import (
+	"time"
+
+	"postern/internal/trust"
+)
 
 // MaxTargets is how many targets one POST /revocations takes.
 const MaxTargets = 1000
@@ -28,8 +32,32 @@ func (t Target) String() string { return string(t.Serial) + string(t.Device) + t
 
 // Revocations is its answer, with a result for each target in order.
 type Revocations struct {
-	DryRun  bool      `json:"dry_run"`
-	Results []Outcome `json:"results"`
+	DryRun   bool            `json:"dry_run"`
+	Results  []Outcome       `json:"results"`
+	Proposal *RevokeProposal `json:"proposal,omitempty"` // nothing was revoked: it waits for a second person
+}
+
+// RevokeProposal is a revocation that a second person has to agree to.
+type RevokeProposal struct {
+	ID           string     `json:"id"`
+	State        string     `json:"state"` // waiting, agreed (begun), done, withdrawn, expired
+	Count        int        `json:"count"` // of certificates
+	Reason       string     `json:"reason"`
+	Comment      string     `json:"comment,omitempty"`
+	By           string     `json:"by"`
+	Second       string     `json:"second,omitempty"` // who agreed, or withdrew it
+	Created      time.Time  `json:"created"`
+	Until        time.Time  `json:"until"` // when it expires, unless somebody agrees
+	Done         *time.Time `json:"done,omitempty"`
+	Digest       string     `json:"digest"`                 // SHA-256 of the reason and the certificates, in hexadecimal
+	Certificates []string   `json:"certificates,omitempty"` // issuer/serial; only of one that is shown alone
+}
+
+// Approved is the answer to POST /revocations/proposals/ID/approve.
+type Approved struct {
+	Proposal RevokeProposal `json:"proposal"`
+	Revoked  int            `json:"revoked"`
+	Already  int            `json:"already"` // were revoked before
 }
 
 // Outcome says what became of one target.

@@ -91,17 +91,20 @@ func (r *Registry) Certificates(ctx context.Context, f CertificateFilter) (out [
 }
 
 // Revoke revokes a certificate for good, for one of the reasons that trust.RevocationReason accepts, and with it those of the device that it has superseded.
-// Revoking it again changes nothing and is no error.
+// Revoking it again changes nothing and is no error. More than RevocationRules let one person revoke is a conflict.
 func (r *Registry) Revoke(ctx context.Context, p trust.Principal, issuer string, s trust.Serial, reason trust.ReasonCode, comment string) (Revision, error) {
 	reason, err := trust.RevocationReason(string(reason))
 	if err != nil {
 		return 0, err
 	}
 	return r.changeStatus(ctx, p, ActRevoke, issuer, s, func(t *txn, c trust.Certificate) error {
-		switch c.Status {
-		case trust.Revoked:
+		if c.Status == trust.Revoked {
 			return nil
-		case trust.Superseded:
+		}
+		if err := r.spendOne(t, c); err != nil {
+			return err
+		}
+		if c.Status == trust.Superseded {
 			return t.revoke(c, trust.Revoked, reason, comment)
 		}
 		if err := t.revoke(c, trust.Revoked, reason, comment); err != nil {

@@ -68,7 +68,7 @@ func rights(p trust.Principal) []string {
 	switch p.Role {
 	case trust.PKIOfficer:
 		return []string{ActDeviceAdd, ActDeviceUpdate, ActDeviceRetire, ActDeviceReassign, ActDeviceState, ActOwnerPut, ActDeviceSuspend, ActDeviceReinstate,
-			ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActApprove, ActReject, ActRevoke, ActHold,
+			ActOwnerSuspend, ActOwnerReinstate, ActChallenge, ActApprove, ActReject, ActRevoke, ActRevokeApprove, ActRevokeWithdraw, ActHold,
 			ActRelease, ActProfileLink, ActProfileForget, ActProfileSettle, ActPublish, ActTicketCreate, ActTicketRevoke, ActExceptionGrant, ActExceptionRevoke, ActLifecycle}
 	case trust.PolicyAuthor:
 		return []string{ActPolicyPut, ActPolicyActivate, ActPolicyShadow, ActExceptionGrant, ActExceptionRevoke}

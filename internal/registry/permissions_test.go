@@ -89,6 +89,14 @@ func certificateRules() []rule {
 			_, err := w.reg.Revoke(w.Context(), p, "contoso", w.enrol(w.device("alice@contoso.com")).Serial, trust.KeyCompromise, "")
 			return err
 		}},
+		{registry.ActRevokeApprove, "root officer", func(w *world, p trust.Principal) error {
+			_, _, _, err := w.reg.ApproveRevocation(w.Context(), p, w.proposal().ID)
+			return err
+		}},
+		{registry.ActRevokeWithdraw, "root officer", func(w *world, p trust.Principal) error {
+			_, _, err := w.reg.WithdrawRevocation(w.Context(), p, w.proposal().ID)
+			return err
+		}},
 		{registry.ActHold, "root officer desk", func(w *world, p trust.Principal) error {
 			_, err := w.reg.Hold(w.Context(), p, "contoso", w.enrol(w.device("alice@contoso.com")).Serial, "")
 			return err

@@ -21,6 +21,7 @@ type Registry struct {
 	renewal RenewalRules
 
 	policies     PolicyRules
+	revocations  RevocationRules
 	publishTimes *Timing
 }
 

@@ -33,7 +33,8 @@ type Revoked struct {
 }
 
 // RevokeMany revokes the certificates of many targets for good, as Revoke does with one, in commits of a few hundred. Repeating it changes nothing. On an
-// error, or when ctx ends, what was committed before stays, and the results say what that was. A dry run only looks.
+// error, or when ctx ends, what was committed before stays, and the results say what that was. A dry run only looks. What is more than RevocationRules let one
+// person revoke becomes a proposal and the error a *ProposedError, unless another person has proposed exactly the same, which is then carried out.
 func (r *Registry) RevokeMany(ctx context.Context, p trust.Principal, targets []RevokeTarget, reason trust.ReasonCode, comment string, dry bool) ([]Revoked, Revision, error) {
 	reason, err := trust.RevocationReason(string(reason))
 	if err != nil {
@@ -60,10 +61,17 @@ func (r *Registry) RevokeMany(ctx context.Context, p trust.Principal, targets []
 			return nil
 		})
 	}
+	agreed, err := r.agreeToRevoke(ctx, p, plans, out, reason, comment)
+	if err != nil {
+		return out, 0, err
+	}
 	for {
 		chunk := plans[:min(len(plans), revokeAtOnce)] // none at all asks for the right to do it all the same
 		plans = plans[len(chunk):]
 		rev, err := r.revokeChunk(ctx, p, chunk, out, reason, comment)
+		if err == nil && len(plans) == 0 && agreed != "" {
+			_, rev, err = r.proposalDone(ctx, p, agreed)
+		}
 		if err != nil || len(plans) == 0 {
 			return out, rev, err
 		}

@@ -34,6 +34,7 @@ const (
 	tableTickets      Table = "tickets"      // by hash
 	tableGrants       Table = "grants"       // device/keyed hash of a bearer token
 	tableExceptions   Table = "exceptions"   // by id
+	tableProposals    Table = "proposals"    // by id: revocations that a second person has to agree to
 	tableAudit        Table = "audit"        // by revision
 	tablePolicies     Table = "policies"     // by digest
 	tablePolicyFiles  Table = "policy_files" // by digest: packed
@@ -45,7 +46,7 @@ const (
 // Tables lists every table of the registry, for backends to create.
 func Tables() []Table {
 	return []Table{tableDevices, tableOwners, tableSuspensions, tableCertificates, tableDER, tableSuperseded, tableRevocations, tableStatus, tableProfiles, tableProfileKeys, tableChallenges,
-		tableTransactions, tableCAs, tableCRLs, tablePublications, tableRequests, tablePending, tableConfirm, tableTokens, tableTickets, tableGrants, tableExceptions, tablePolicies, tablePolicyFiles, tableActivations, tableAudit, tableByDevice, tableMeta}
+		tableTransactions, tableCAs, tableCRLs, tablePublications, tableRequests, tablePending, tableConfirm, tableTokens, tableTickets, tableGrants, tableExceptions, tableProposals, tablePolicies, tablePolicyFiles, tableActivations, tableAudit, tableByDevice, tableMeta}
 }
 
 // Appended lists the tables whose keys only rise: a backend may pack them tightly.
@@ -77,6 +78,7 @@ const (
 	KindTicket      Kind = "ticket" // id: its hash
 	KindGrant       Kind = "grant"  // id: device/keyed hash
 	KindException   Kind = "exception"
+	KindProposal    Kind = "proposal"
 	KindChallenge   Kind = "challenge"
 	KindPending     Kind = "pending"
 	KindPolicy      Kind = "policy" // id: the digest that came into force

@@ -57,9 +57,8 @@ func (r *Registry) sweep(ctx context.Context) error {
 	return errors.Join(err, err2, err3)
 }
 
-// DeleteExpired deletes challenges that were spent or expired, tickets that were revoked, and exceptions that are over, 30 days before now, SCEP transactions after RetryWindow, and
-// grants that are over, and returns how many. The audit keeps
-// what became of them.
+// DeleteExpired deletes challenges that were spent or expired, tickets that were revoked, exceptions that are over, and revocations that were proposed, 30 days before now,
+// SCEP transactions after RetryWindow, and grants that are over, and returns how many. The audit keeps what became of them.
 func (r *Registry) DeleteExpired(ctx context.Context, now time.Time) (n int, err error) {
 	challenges, err := deleteWhere(ctx, r, tableChallenges, func(c Challenge) bool {
 		end := c.Expires
@@ -84,7 +83,11 @@ func (r *Registry) DeleteExpired(ctx context.Context, now time.Time) (n int, err
 		return challenges + transactions + grants + tickets, err
 	}
 	exceptions, err := r.deleteExceptions(ctx, now.Add(-keepSpent))
-	return challenges + transactions + grants + tickets + exceptions, err
+	if err != nil {
+		return challenges + transactions + grants + tickets + exceptions, err
+	}
+	proposals, err := r.deleteProposals(ctx, now.Add(-keepSpent))
+	return challenges + transactions + grants + tickets + exceptions + proposals, err
 }
 
 // deleteWhere deletes the records that over accepts, and calls gone, unless it is nil, for each. One that cannot be read stays: whoever needs it is told.

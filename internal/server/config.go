@@ -35,6 +35,8 @@ type File struct {
 	Journal *JournalSection `yaml:"journal,omitempty" doc:"what is kept of decisions, for decision show, policy explain and policy replay"`
 	Policy  *PolicySection  `yaml:"policy,omitempty" doc:"who gets a certificate and whose mail passes"`
 
+	Revocation *RevocationSection `yaml:"revocation,omitempty" doc:"how much one person may revoke; left out: everything"`
+
 	Lifecycle *LifecycleSection `yaml:"lifecycle,omitempty" doc:"look through all devices now and then, and carry out what the lifecycle policy says of each; left out: only when asked for"`
 }
 
@@ -162,6 +164,11 @@ type TLSSection struct {
 type AdminSection struct {
 	Listen string      `yaml:"listen"`
 	TLS    *TLSSection `yaml:"tls,omitempty,flow" doc:"required unless listen is a loopback address"`
+}
+
+// RevocationSection says how much one person may revoke.
+type RevocationSection struct {
+	TwoPersons int `yaml:"two_persons" doc:"certificates that one person may revoke for good in an hour; more is a proposal until another person agrees to it; 0: any number"`
 }
 
 // LifecycleSection says when the lifecycle policy is carried out.

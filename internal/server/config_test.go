@@ -213,6 +213,34 @@ func TestRenewalSection(t *testing.T) {
 	}
 }
 
+func TestRevocationSection(t *testing.T) {
+	for text, c := range map[string]struct {
+		rules registry.RevocationRules
+		want  string // in the complaint; "" for none
+	}{
+		"":                                {},
+		"revocation: {}":                  {},
+		"revocation: {two_persons: 0}":    {},
+		"revocation: {two_persons: 20}":   {rules: registry.RevocationRules{TwoPersons: 20}},
+		"revocation: {two_persons: -1}":   {want: "revocation.two_persons: -1"},
+		"revocation: {two_persons: 1e9}":  {want: "two_persons"},
+		"revocation: {two_persons: true}": {want: "two_persons"},
+		"revocation: {two_person: 20}":    {want: "two_person"},
+	} {
+		f, err := Parse([]byte("data: var\nadmin: {listen: '127.0.0.1:9000'}\n" + text))
+		var cfg *Config
+		if err == nil {
+			cfg, err = f.Validate("/etc/postern")
+		}
+		switch {
+		case c.want == "" && err != nil, c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%q: %v; want %q", text, err, c.want)
+		case err == nil && cfg.Revocation != c.rules:
+			t.Errorf("%q: %+v", text, cfg.Revocation)
+		}
+	}
+}
+
 func TestPathsAreRelativeToTheFile(t *testing.T) {
 	dir := t.TempDir()
 	text, err := Example("contoso", "Contoso", "contoso.com").Write()

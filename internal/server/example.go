@@ -116,6 +116,7 @@ func Complete() File {
 		KeyFile: "bundle.pub", KeyID: "default", Algorithm: "RS256"},
 		DecisionLogs: &DecisionLogsSection{File: "decisions.log", MaxSizeMB: 100, Keep: 5, URL: "https://siem.contoso.com/logs", TokenFile: "siem.token", Every: Duration(10 * time.Second),
 			Allows: "new", MaxPerSecond: 1000, Mask: decisionlog.DefaultMask(), Labels: map[string]string{"region": "eu"}}}
+	f.Revocation = &RevocationSection{TwoPersons: 20}
 	f.Lifecycle = &LifecycleSection{Every: Duration(24 * time.Hour), Share: defaultShare}
 	return f
 }

@@ -175,6 +175,7 @@ func (s *Server) warnOrphans(ctx context.Context) {
 
 func (s *Server) openPolicy(ctx context.Context) (err error) {
 	cfg := s.opts.Config.Policy
+	s.registry.WithRevocationRules(s.opts.Config.Revocation)
 	s.registry.WithPolicyRules(registry.PolicyRules{TwoPersons: cfg.TwoPersons, MaxException: cfg.MaxException})
 	if s.keeper, err = newPolicyKeeper(cfg, s.registry, s.opts.Now, s.opts.Log); err != nil {
 		return err

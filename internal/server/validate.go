@@ -33,6 +33,8 @@ type Config struct {
 	Journal Journal
 	Policy  Policy
 
+	Revocation registry.RevocationRules
+
 	Lifecycle Lifecycle
 }
 
@@ -134,6 +136,7 @@ func (f *File) Validate(dir string) (*Config, error) {
 	if f.Policy != nil {
 		c.Policy = f.Policy.validate(abs, &p)
 	}
+	c.Revocation = f.Revocation.valid(&p)
 	c.Lifecycle = f.Lifecycle.valid(&p)
 	if f.Public == nil && f.Edge == nil && f.Admin == nil && len(p) == 0 {
 		p.add("(file)", "no section to run: add issuers and public, edge or admin")
