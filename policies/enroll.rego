@@ -6,7 +6,7 @@ config := data.postern.config.enroll
 decision := {"action": "allow", "rule": proved, "reasons": set(), "valid_until": 0, "profile": config.profile} if {
 	proved
 	not objection
-} else := {"action": "deny", "reasons": (denials | pends), "valid_until": 0, "profile": ""} if {
+} else := {"action": "deny", "reasons": (denials | (pends - approvals)), "valid_until": 0, "profile": ""} if {
 	count(denials) > 0
 } else := {"action": "pend", "reasons": pends, "valid_until": 0, "profile": ""} if {
 	count(pends) > 0
@@ -17,6 +17,9 @@ decision := {"action": "allow", "rule": proved, "reasons": set(), "valid_until":
 proved := "enrolment" if enrolment
 
 proved := "renewal" if renewal
+
+# Nobody can approve what is denied, so a denial does not ask for it.
+approvals := {"approval_required"}
 
 # What is proved.
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -10,12 +9,14 @@ import (
 
 	"postern/internal/api"
 	"postern/internal/policy"
+	"postern/internal/trust"
 )
 
 // policyExplain says in words why a recorded decision was made and what would change it.
 func (a *app) policyExplain() *cobra.Command {
 	var path string
-	c := &cobra.Command{Use: "explain REFERENCE", Short: "Say why a request was refused: what held, what did not, and the smallest change that would let it through", Args: cobra.ExactArgs(1),
+	var all bool
+	c := &cobra.Command{Use: "explain REFERENCE", Short: "Say why a request or an enrolment was refused: what held, what did not, and the smallest change that would let it through", Args: cobra.ExactArgs(1),
 		Long: "The policy is the version that decided, where it is stored; --path names another one to ask instead: a directory, a digest, `active` or `built-in`.",
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.client()
@@ -26,29 +27,45 @@ func (a *app) policyExplain() *cobra.Command {
 			if err := client.Call(c.Context(), "GET", "/decisions/"+url.PathEscape(args[0]), nil, nil, &d); err != nil {
 				return err
 			}
-			if d.Door != "edge" || len(d.Input) == 0 {
-				return errors.New("this decision has no facts of a request at the edge: see `postern decision show`")
-			}
-			in, err := policy.DecodeAccess(d.Input)
-			if err != nil {
-				return err
-			}
-			files, note, err := a.policyThatDecided(c, d.Policy, path)
-			if err != nil {
-				return err
-			}
-			x, err := policy.Explain(c.Context(), policy.Options{Files: files}, in)
+			x, note, err := a.explanation(c, d, path)
 			if err != nil {
 				return err
 			}
 			if a.json {
 				return printJSON(c.OutOrStdout(), x)
 			}
-			printExplanation(c.OutOrStdout(), d, x, note)
+			printExplanation(c.OutOrStdout(), d, x, note, all)
 			return nil
 		}}
 	c.Flags().StringVar(&path, "path", "", "ask this policy instead of the one that decided")
+	c.Flags().BoolVar(&all, "all", false, "list the conditions that hold as well")
 	return c
+}
+
+// explanation asks the policy again. What it did not decide, or decided without facts, is told as it was recorded.
+func (a *app) explanation(c *cobra.Command, d api.Decision, path string) (x *policy.Explanation, note string, err error) {
+	if d.Action == trust.Fault || len(d.Input) == 0 {
+		return &policy.Explanation{Decision: policy.Decision{Action: d.Action, Reasons: d.Reasons, Policy: d.Policy}, Conditions: []policy.Condition{}, Changes: [][]policy.Change{}}, "", nil
+	}
+	files, note, err := a.policyThatDecided(c, d.Policy, path)
+	if err != nil {
+		return nil, "", err
+	}
+	o := policy.Options{Files: files}
+	if d.Door == "scep" {
+		in, err := policy.DecodeEnroll(d.Input)
+		if err != nil {
+			return nil, "", err
+		}
+		x, err = policy.ExplainEnroll(c.Context(), o, in)
+		return x, note, err
+	}
+	in, err := policy.DecodeAccess(d.Input)
+	if err != nil {
+		return nil, "", err
+	}
+	x, err = policy.Explain(c.Context(), o, in)
+	return x, note, err
 }
 
 // policyThatDecided returns the files of the policy with the digest, or of the one in force with a note where that one is not stored.
@@ -67,7 +84,7 @@ func (a *app) policyThatDecided(c *cobra.Command, digest, path string) (files po
 	return files, "The policy that decided (" + digest + ") is not stored: this is what the one in force says.", err
 }
 
-func printExplanation(w io.Writer, d api.Decision, x *policy.Explanation, note string) {
+func printExplanation(w io.Writer, d api.Decision, x *policy.Explanation, note string, all bool) {
 	fmt.Fprintf(w, "%s of %s (device %s, %s) was answered: %s\n", dash(printable(d.Command)), dash(printable(d.User)), dash(string(d.Device)), stamp(d.At), d.Action)
 	if note != "" {
 		fmt.Fprintln(w, note)
@@ -75,31 +92,68 @@ func printExplanation(w io.Writer, d api.Decision, x *policy.Explanation, note s
 	if x.Decision.Action != d.Action {
 		fmt.Fprintf(w, "This policy decides otherwise: %s\n", x.Decision.Action)
 	}
-	if len(x.Decision.Reasons) > 0 {
+	switch {
+	case d.Action == trust.Fault:
+		fmt.Fprintln(w, "\nNot the phone's fault: nothing was decided, and it tries again by itself.")
+	case len(x.Decision.Reasons) > 0:
 		fmt.Fprintln(w, "\nWhy:")
 	}
 	for _, r := range x.Decision.Reasons {
-		fmt.Fprintf(w, "  %s\n    reason %s, rule %s\n", printable(r.Text), r.Code, dash(r.Rule))
+		fmt.Fprintf(w, "  %s\n    reason %s, rule: %s\n", printable(r.Text), r.Code, dash(policy.RuleTitle(r.Code, r.Rule)))
 		if r.Remedy != "" {
 			fmt.Fprintf(w, "    What to do: %s\n", printable(r.Remedy))
 		}
 	}
-	if len(x.Conditions) > 0 {
-		fmt.Fprintln(w, "\nMail passes when all of these hold:")
+	if d.Action == trust.Fault || len(d.Input) == 0 {
+		return // no policy was asked that could answer otherwise
 	}
-	for _, cond := range x.Conditions {
-		mark := "no "
+	printConditions(w, x.Conditions, all)
+	printChanges(w, x)
+}
+
+// printConditions lists the conditions that fail, or all.
+func printConditions(w io.Writer, conditions []policy.Condition, all bool) {
+	if len(conditions) == 0 {
+		return
+	}
+	hold := 0
+	for _, cond := range conditions {
 		if cond.Holds {
+			hold++
+		}
+	}
+	fmt.Fprintln(w, "\nIt passes when all of these hold:")
+	for _, cond := range conditions {
+		mark := "no "
+		switch {
+		case cond.Holds && !all:
+			continue
+		case cond.Holds:
 			mark = "yes"
+		case cond.Waived:
+			fmt.Fprintf(w, "  no   %s (observed or lifted: it stops nothing here)\n", cond.Text)
+			continue
 		}
 		fmt.Fprintf(w, "  %s  %s\n", mark, cond.Text)
 	}
-	printChanges(w, x)
+	if !all && hold > 0 {
+		fmt.Fprintf(w, "  %s (--all lists them)\n", others(hold, len(conditions)))
+	}
+}
+
+func others(hold, of int) string {
+	switch hold {
+	case of:
+		return fmt.Sprintf("all %d hold", hold)
+	case 1:
+		return "1 other holds"
+	}
+	return fmt.Sprintf("%d others hold", hold)
 }
 
 func printChanges(w io.Writer, x *policy.Explanation) {
 	verb := "let it through"
-	if x.Decision.Action == "allow" {
+	if x.Decision.Action == trust.Allow {
 		verb = "stop it"
 	}
 	if x.Beyond {
@@ -116,6 +170,10 @@ func printChanges(w io.Writer, x *policy.Explanation) {
 			lead := fmt.Sprintf("  %d. ", n+1)
 			if i > 0 {
 				lead = "     and "
+			}
+			if change.Reason != "" {
+				fmt.Fprintf(w, "%sAgainst %s: %s\n", lead, change.Reason, printable(change.Do))
+				continue
 			}
 			fmt.Fprintf(w, "%s%s Instead: %s\n", lead, printable(change.Fact), printable(change.Do))
 		}

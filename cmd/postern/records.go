@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postern/internal/api"
+	"postern/internal/policy"
 	"postern/internal/trust"
 )
 
@@ -100,9 +101,9 @@ func printDecision(w io.Writer, d api.Decision) error {
 		return err
 	}
 	for _, r := range d.Reasons {
-		fmt.Fprintf(w, "\n%s (%s)\n  %s\n", r.Code, dash(r.Rule), printable(r.Text))
+		fmt.Fprintf(w, "\n%s\n  %s\n  rule: %s\n", r.Code, printable(r.Text), dash(policy.RuleTitle(r.Code, r.Rule)))
 		for _, k := range slices.Sorted(maps.Keys(r.Facts)) {
-			fmt.Fprintf(w, "  fact: %s = %s\n", k, printable(r.Facts[k]))
+			fmt.Fprintf(w, "  fact: %s = %s\n", k, printable(policy.FactText(k, r.Facts[k])))
 		}
 		if r.Remedy != "" {
 			fmt.Fprintf(w, "  What would change it: %s\n", printable(r.Remedy))

@@ -248,7 +248,7 @@ func TestStolenCredentialsStayOutside(t *testing.T) {
 			must(t, err)
 			w.sync()
 		}},
-		{name: "retired", client: good, form: refreshForm, code: "unauthorized_client", reason: "certificate_revoked", before: func() {
+		{name: "retired", client: good, form: refreshForm, code: "unauthorized_client", reason: "device_retired", before: func() {
 			_, err := w.reg.RetireDevice(context.Background(), root, d.ID, "")
 			must(t, err)
 			w.sync()

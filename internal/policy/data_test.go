@@ -109,7 +109,7 @@ postern:
 	if err != nil || d.Action != trust.Allow || d.Rule != "rollout" || codes(d.Reasons) != "os_too_old" {
 		t.Fatalf("%+v, %v", d, err)
 	}
-	if want := "Only observed: The device dev-alice has version 26.1.0 of ios; mail needs 26.2.0 or later."; d.Reasons[0].Text != want {
+	if want := "Only observed: The device dev-alice has version 26.1.0 of iOS; mail needs 26.2.0 or later."; d.Reasons[0].Text != want {
 		t.Errorf("%q, want %q", d.Reasons[0].Text, want)
 	}
 	if len(in.Owner.Groups) > 0 {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,21 +22,19 @@ type Explanation struct {
 	Beyond     bool        `json:"beyond"`     // no set of up to three changes was found
 }
 
-// Condition is one of the conditions of a managed profile.
+// Condition is one of the conditions of what would allow a request.
 type Condition struct {
-	Rule  string `json:"rule"`
-	Holds bool   `json:"holds"`
-	Text  string `json:"text"`
+	Rule   string `json:"rule"`
+	Holds  bool   `json:"holds"`
+	Waived bool   `json:"waived,omitempty"` // it does not hold, and a rollout that only observes, an exception or a break-glass account lets the request through all the same
+	Text   string `json:"text"`
 }
 
-// Change is one thing that could be different, in words.
-type Change struct {
-	Fact string `json:"fact"` // what is so now
-	Do   string `json:"do"`   // what would have to be done or be so
-}
+// conditionOf is a condition by the rule that has to be true, or with an exclamation mark before it, must not be.
+type conditionOf struct{ rule, text string }
 
-// conditionTexts say what the conditions of a managed profile ask, in the order in which a help desk would look.
-var conditionTexts = [][2]string{
+// accessConditions say what the conditions of a managed profile ask, in the order in which a help desk would look.
+var accessConditions = []conditionOf{
 	{"certificate_good", "the phone showed a certificate of this issuer that is valid now and neither revoked nor on hold"},
 	{"device_managed", "the certificate's device is known, managed and active"},
 	{"device_heard", "the device was heard of by its MDM lately enough"},
@@ -58,61 +57,121 @@ var conditionTexts = [][2]string{
 	{"hint_accepted", "no managed mail profile of the same user and model is in use"},
 }
 
-const (
-	maxChanges     = 3    // in one set
-	maxTries       = 4000 // decisions made to find out
-	maxAlternative = 5
+// ownerKnown is what is asked in the place of owner_matches where nobody knows the owner.
+const ownerKnown = "the owner of the device is known"
+
+// enrolConditions are those of a first enrolment, and renewConditions those of a renewal.
+var (
+	enrolConditions = append(slices.Clone(entitled), conditionOf{"place_free", "the owner has no more devices than may be enrolled"},
+		conditionOf{"!approval_missing", "an administrator has approved the enrolment, where the data asks for it"},
+		conditionOf{"!ndes_approval_missing", "the challenge was made for this device, or an administrator has approved the request"})
+	renewConditions = append(slices.Clone(entitled), conditionOf{"renews_good", "the certificate that signed the renewal is good and valid now"},
+		conditionOf{"in_window", "the certificate is near enough to its end to be renewed"})
+	entitled = []conditionOf{
+		{"device_entitled", "the device is known, managed, pending or active, and not suspended"},
+		{"owner_entitled", "the owner is known, not suspended, and has an address that the issuer may certify"},
+		{"names_own", "every address in the request is the owner's"},
+		{"key_strong", "the key is strong enough"},
+	}
 )
 
 // Explain decides a recorded input of the edge by a policy and says why, and what would change the answer. A policy that is not accepted is a *CheckError.
 func Explain(ctx context.Context, o Options, in *AccessInput) (*Explanation, error) {
-	src, problems, err := read(o)
+	p, e, err := toExplain(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	p, more := parse(src)
-	if problems = append(problems, more...); len(problems) > 0 {
-		return nil, &CheckError{Problems: sortProblems(problems)}
-	}
-	e, problems, err := p.engine(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	if len(problems) > 0 {
-		return nil, &CheckError{Problems: problems}
-	}
-	x := &Explanation{Conditions: []Condition{}, Changes: [][]Change{}}
+	x := &Explanation{Conditions: []Condition{}}
 	if x.Decision, err = e.decideAccess(ctx, in); err != nil {
 		return nil, err
 	}
 	if !p.replaced && in.Request.Class == "command" {
-		if x.Conditions, err = p.conditions(ctx, e.surrounded(in)); err != nil {
+		asked := slices.Clone(accessConditions)
+		if i := slices.IndexFunc(asked, func(c conditionOf) bool { return c.rule == "owner_matches" }); !in.Owner.Known {
+			asked[i].text = ownerKnown
+		}
+		if x.Conditions, err = p.conditions(ctx, "access", asked, e.surrounded(in).value()); err != nil {
 			return nil, err
 		}
 	}
-	s := &search{ctx: ctx, engine: e, want: func(a trust.Action) bool { return a == trust.Allow }, possible: p.remedies(in, x.Decision)}
-	if x.Decision.Action == trust.Allow {
-		s.want, s.possible = func(a trust.Action) bool { return a != trust.Allow }, spoilers(in)
+	s := &search[AccessInput]{decide: e.decideAccess, clone: (*AccessInput).clone, possible: spoilers(in)}
+	if x.Decision.Action != trust.Allow {
+		s.possible = p.remedies(in, x.Decision)
 	}
-	x.Changes = s.smallest(in, x.Decision.Action == trust.Allow)
-	x.Beyond = len(x.Changes) == 0
-	return x, ctx.Err()
+	return x, explain(ctx, x, s, in)
 }
 
-// conditions asks which conditions of a managed profile hold.
-func (p *program) conditions(ctx context.Context, in *AccessInput) ([]Condition, error) {
-	names := make([]string, len(conditionTexts))
-	for i, c := range conditionTexts {
-		names[i] = `"` + c[0] + `"`
+// ExplainEnroll is Explain for the recorded input of an enrolment.
+func ExplainEnroll(ctx context.Context, o Options, in *EnrollInput) (*Explanation, error) {
+	p, e, err := toExplain(ctx, o)
+	if err != nil {
+		return nil, err
 	}
-	query, _, problems, err := p.query(ctx, "access", "holds := {name | some name in ["+strings.Join(names, ", ")+"]; data.postern.access[name] == true}")
+	x := &Explanation{Conditions: []Condition{}}
+	if x.Decision, err = e.Enroll(ctx, in); err != nil {
+		return nil, err
+	}
+	if !p.replaced {
+		asked := enrolConditions
+		if in.Kind == "renew" {
+			asked = renewConditions
+		}
+		if x.Conditions, err = p.conditions(ctx, "enroll", asked, e.surroundedEnrol(in).value()); err != nil {
+			return nil, err
+		}
+	}
+	s := &search[EnrollInput]{decide: e.Enroll, clone: (*EnrollInput).clone, possible: enrolSpoilers()}
+	if x.Decision.Action != trust.Allow {
+		s.possible = p.enrolRemedies(in, x.Decision)
+	}
+	return x, explain(ctx, x, s, in)
+}
+
+// explain looks for the changes that would turn the answer.
+func explain[I any](ctx context.Context, x *Explanation, s *search[I], in *I) error {
+	allowed := x.Decision.Action == trust.Allow
+	s.want = func(a trust.Action) bool { return (a == trust.Allow) != allowed }
+	x.Changes = s.smallest(ctx, in, allowed)
+	x.Beyond = len(x.Changes) == 0
+	for i := range x.Conditions {
+		x.Conditions[i].Waived = allowed && !x.Conditions[i].Holds
+	}
+	return ctx.Err()
+}
+
+func toExplain(ctx context.Context, o Options) (*program, *Engine, error) {
+	src, problems, err := read(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, more := parse(src)
+	if problems = append(problems, more...); len(problems) > 0 {
+		return nil, nil, &CheckError{Problems: sortProblems(problems)}
+	}
+	e, problems, err := p.engine(ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(problems) > 0 {
+		return nil, nil, &CheckError{Problems: problems}
+	}
+	return p, e, nil
+}
+
+// conditions asks which conditions hold.
+func (p *program) conditions(ctx context.Context, entry string, asked []conditionOf, input *ast.Term) ([]Condition, error) {
+	names := make([]string, len(asked))
+	for i, c := range asked {
+		names[i] = `"` + strings.TrimPrefix(c.rule, "!") + `"`
+	}
+	query, _, problems, err := p.query(ctx, entry, "holds := {name | some name in ["+strings.Join(names, ", ")+"]; data.postern."+entry+"[name] == true}")
 	if err != nil {
 		return nil, err
 	}
 	if len(problems) > 0 {
 		return nil, &CheckError{Problems: problems}
 	}
-	rs, err := query.Eval(ctx, rego.EvalParsedInput(in.value().Value))
+	rs, err := query.Eval(ctx, rego.EvalParsedInput(input.Value))
 	if err != nil {
 		return nil, fmt.Errorf("ask for the conditions: %w", err)
 	}
@@ -120,69 +179,12 @@ func (p *program) conditions(ctx context.Context, in *AccessInput) ([]Condition,
 		return nil, errors.New("ask for the conditions: no answer")
 	}
 	holds, _ := rs[0].Bindings["holds"].(ast.Set)
-	out := make([]Condition, len(conditionTexts))
-	for i, c := range conditionTexts {
-		out[i] = Condition{Rule: c[0], Text: c[1], Holds: holds != nil && holds.Contains(ast.StringTerm(c[0]))}
+	out := make([]Condition, len(asked))
+	for i, c := range asked {
+		rule, negated := strings.CutPrefix(c.rule, "!")
+		out[i] = Condition{Rule: rule, Text: c.text, Holds: (holds != nil && holds.Contains(ast.StringTerm(rule))) != negated}
 	}
 	return out, nil
-}
-
-// search looks for the smallest sets of changes that make the answer another one.
-type search struct {
-	ctx      context.Context
-	engine   *Engine
-	want     func(trust.Action) bool
-	possible []changeOf
-	tries    int
-}
-
-// changeOf is a change that can be made to an input.
-type changeOf struct {
-	Change
-	apply func(*AccessInput)
-}
-
-// smallest returns the sets of the least size that work; alone limits the size to one.
-func (s *search) smallest(in *AccessInput, alone bool) (found [][]Change) {
-	most := maxChanges
-	if alone {
-		most = 1
-	}
-	for size := 1; size <= most && len(found) == 0; size++ {
-		s.each(size, 0, nil, func(chosen []int) {
-			if len(found) < maxAlternative || alone {
-				if s.works(in, chosen) {
-					set := make([]Change, len(chosen))
-					for i, n := range chosen {
-						set[i] = s.possible[n].Change
-					}
-					found = append(found, set)
-				}
-			}
-		})
-	}
-	return found
-}
-
-// each calls fn for every set of so many changes.
-func (s *search) each(size, from int, chosen []int, fn func([]int)) {
-	if len(chosen) == size {
-		fn(chosen)
-		return
-	}
-	for n := from; n < len(s.possible) && s.tries < maxTries && s.ctx.Err() == nil; n++ {
-		s.each(size, n+1, append(slices.Clone(chosen), n), fn)
-	}
-}
-
-func (s *search) works(in *AccessInput, chosen []int) bool {
-	s.tries++
-	changed := in.clone()
-	for _, n := range chosen {
-		s.possible[n].apply(changed)
-	}
-	d, err := s.engine.decideAccess(s.ctx, changed)
-	return err == nil && s.want(d.Action)
 }
 
 // clone copies an input with its maps.
@@ -193,4 +195,14 @@ func (in *AccessInput) clone() *AccessInput {
 		out = &same
 	}
 	return out
+}
+
+func (in *EnrollInput) clone() *EnrollInput {
+	out := *in
+	if text, err := json.Marshal(in); err == nil {
+		if copied, err := DecodeEnroll(text); err == nil {
+			return copied
+		}
+	}
+	return &out // not reached: what is written is read
 }

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -11,7 +13,7 @@ import (
 )
 
 // field finds a fact by its path in the contract: the field itself, or the map that holds it and its key.
-func (in *AccessInput) field(path []string) (f reflect.Value, key string, ok bool) {
+func field[I any](in *I, path []string) (f reflect.Value, key string, ok bool) {
 	f = reflect.ValueOf(in).Elem()
 	for i, name := range path {
 		if f.Kind() == reflect.Map {
@@ -29,9 +31,9 @@ func (in *AccessInput) field(path []string) (f reflect.Value, key string, ok boo
 	return f, "", true
 }
 
-// otherValues returns changes of one fact: to the constants of the rule that reads it, and to nothing.
-func otherValues(in *AccessInput, path []string, r *ast.Rule) (all []changeOf) {
-	f, key, ok := in.clone().field(path)
+// otherValues returns changes of one fact: to the constants of the rule that reads it, and to nothing, the nearest numbers first.
+func otherValues[I any](in *I, path []string, r *ast.Rule) (all []changeOf[I]) {
+	f, key, ok := field(in, path)
 	if !ok {
 		return nil
 	}
@@ -43,18 +45,31 @@ func otherValues(in *AccessInput, path []string, r *ast.Rule) (all []changeOf) {
 			is = fmt.Sprint(v.Interface())
 		}
 	}
-	for _, value := range candidates(f, key != "", r) {
+	values := candidates(f, key != "", r)
+	if n, err := strconv.ParseInt(is, 10, 64); err == nil {
+		slices.SortStableFunc(values, func(a, b string) int { return cmp.Compare(distance(a, n), distance(b, n)) })
+	}
+	for _, value := range values {
 		text := or(value, "empty, or not there")
 		if text == is {
 			continue
 		}
-		all = append(all, changeOf{Change{fmt.Sprintf("The fact %s is %s.", name, or(is, "empty")), fmt.Sprintf("It is %s.", text)}, func(in *AccessInput) {
-			if f, key, ok := in.field(path); ok {
+		said := Change{Fact: fmt.Sprintf("The fact %s is %s.", name, FactText(name, or(is, "empty"))), Do: fmt.Sprintf("It is %s.", FactText(name, text))}
+		all = append(all, changeOf[I]{Change: said, fact: name + " ", apply: func(in *I) {
+			if f, key, ok := field(in, path); ok {
 				setValue(f, key, value)
 			}
 		}})
 	}
 	return all
+}
+
+func distance(value string, from int64) int64 {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return math.MaxInt64
+	}
+	return max(n-from, from-n)
 }
 
 // candidates are the texts of other values that a field could have.

@@ -11,103 +11,178 @@ import (
 
 const year = 365 * 24 * 3600
 
+type accessChange = changeOf[AccessInput]
+
 // remedies lists what could be different about a request that was refused: for the built-in rules, things that people can do; for the rules of a team, the
 // facts that the rules which spoke read.
-func (p *program) remedies(in *AccessInput, d Decision) []changeOf {
-	all := slices.Concat(certificateRemedies(in), deviceRemedies(in), requestRemedies(in), p.networkRemedies(in), p.teamRemedies(in, d))
-	return slices.DeleteFunc(all, func(c changeOf) bool {
+func (p *program) remedies(in *AccessInput, d Decision) []accessChange {
+	all := slices.Concat(certificateRemedies(in), deviceRemedies(in), standingRemedies(in), signInRemedies(in), p.clientRemedies(in), p.networkRemedies(in), teamChanges(p, in, d))
+	return told(slices.DeleteFunc(all, func(c accessChange) bool {
 		changed := in.clone()
 		c.apply(changed)
 		return changed.digest(true) == in.digest(true)
-	})
+	}), d.Reasons)
 }
 
-func certificateRemedies(in *AccessInput) []changeOf {
-	present := "The phone showed no certificate."
-	if in.Certificate.Present {
-		present = fmt.Sprintf("The certificate shown is %s (%s).", or(in.Certificate.Status, "unknown"), or(in.Certificate.Problem, "no fault in its form"))
+func certificateRemedies(in *AccessInput) []accessChange {
+	c, managed := in.Certificate, in.Duplicate.ManagedDevice
+	if c.Present && c.Problem == "" && c.Status == "good" && in.Now < c.NotAfter && (managed == "" || managed == c.Device) {
+		return nil
 	}
-	return []changeOf{{Change{present, "The phone shows a good certificate of its device: let it enrol (again), and let the mail profile use that certificate."}, func(in *AccessInput) {
-		c := &in.Certificate
-		c.Present, c.Problem, c.Status, c.Reason, c.Device, c.NotAfter = true, "", "good", "", or(in.Device.ID, "dev"), in.Now+year
-		c.Issuer, c.Serial, in.Assurance = or(c.Issuer, in.Request.Tenant), or(c.Serial, "00"), "certificate"
-		if in.Duplicate.ManagedDevice != "" {
-			in.Duplicate.ManagedDevice = c.Device
-		}
-	}}}
-}
-
-func deviceRemedies(in *AccessInput) []changeOf {
-	d, o := in.Device, in.Owner
-	return []changeOf{
-		{Change{fmt.Sprintf("The device is %s in the registry.", known(d.Known, "known", "not known")) + managedText(d),
-			"The device is registered, managed by its MDM and active."}, func(in *AccessInput) {
-			d := &in.Device
-			d.Known, d.Managed, d.State, d.ID = true, true, "active", or(d.ID, "dev")
-			in.Owner.Known = in.Owner.Mail != ""
-			if in.Owner.Mail == "" && in.Credential.User != "" {
-				in.Owner = OwnerFacts{Known: true, Mail: in.Credential.User, Names: maps.Clone(in.Credential.Names), Delegations: map[string]bool{}}
+	is := "The phone showed no certificate."
+	if c.Present {
+		is = fmt.Sprintf("The certificate shown is %s (%s).", or(c.Status, "unknown"), or(c.Problem, "no fault in its form"))
+	}
+	return []accessChange{{Change: Change{Fact: is, Do: "The phone shows a good certificate of its device."},
+		codes: "duplicate_profile_without_certificate certificate_revoked certificate_held certificate_superseded certificate_expired certificate_not_trusted no_certificate no_certificate_or_ticket",
+		apply: func(in *AccessInput) {
+			c := &in.Certificate
+			c.Present, c.Problem, c.Status, c.Reason, c.Device, c.NotAfter = true, "", "good", "", or(in.Device.ID, "dev"), in.Now+year
+			c.Issuer, c.Serial, in.Assurance = or(c.Issuer, in.Request.Tenant), or(c.Serial, "00"), "certificate"
+			if in.Duplicate.ManagedDevice != "" {
+				in.Duplicate.ManagedDevice = c.Device
 			}
-		}},
-		{Change{fmt.Sprintf("The device was not heard of for %s.", span(d.SilentFor)), "The device checks in with its MDM."}, func(in *AccessInput) { in.Device.SilentFor = 0 }},
-		{Change{fmt.Sprintf("The device is %s (%s).", known(d.Suspended, "suspended", "not suspended"), or(d.SuspendReason, "no reason given")),
-			"The device is reinstated: `postern device reinstate`."}, func(in *AccessInput) {
-			in.Device.Suspended, in.Device.SuspendReason, in.Device.SuspendedAt = false, "", 0
-		}},
-		{Change{fmt.Sprintf("The owner %s is %s.", o.Mail, known(o.Suspended, "suspended", "not suspended")), "The owner is reinstated: `postern owner reinstate`."}, func(in *AccessInput) {
-			in.Owner.Suspended, in.Owner.SuspendReason, in.Owner.SuspendedAt = false, "", 0
-		}},
-		{Change{fmt.Sprintf("The device is %s as to compliance.", or(d.Compliant, "unknown")), "The MDM reports the device as compliant."}, func(in *AccessInput) {
-			in.Device.Compliant, in.Device.ComplianceSince = "yes", in.Now
-		}},
-		{Change{fmt.Sprintf("The system of the device is %s %s.", or(d.OS, "unknown"), or(d.OSVersion, "of an unknown version")),
-			"The system is updated, and the device checks in with its MDM, which reports the new version."}, func(in *AccessInput) {
-			in.Device.OS, in.Device.OSVersion, in.Device.OSNumber = or(in.Device.OS, or(in.Claimed.Platform, "ios")), "999", VersionNumber("999")
-		}},
-		{Change{fmt.Sprintf("It is the owner's device number %d of %d in the order in which they enrolled.", d.Place, o.Devices),
-			"Devices that the owner no longer uses are retired: `postern device list --owner`, `postern device retire`."}, func(in *AccessInput) {
-			in.Device.Place, in.Owner.Devices = min(in.Device.Place, 1), min(in.Owner.Devices, 1)
-		}},
-		{Change{fmt.Sprintf("The MDM reports the DeviceId %s, and the phone says %s.", or(d.EASDeviceID, "none"), or(in.Claimed.DeviceID, "none")),
-			"The phone uses the mail profile that the MDM installed, or the MDM's DeviceId is corrected: `postern device update --eas-device-id`."}, func(in *AccessInput) {
-			in.Device.EASDeviceID = in.Claimed.DeviceID
-		}},
+		}}}
+}
+
+// standingRemedies end what somebody did to the device or its owner.
+func standingRemedies(in *AccessInput) (all []accessChange) {
+	d, o := in.Device, in.Owner
+	switch d.State {
+	case "retired", "blocked", "quarantined":
+		all = append(all, accessChange{Change: Change{Fact: "The device is " + d.State + ".", Do: "The device is active."}, codes: "device_retired device_blocked device_quarantined",
+			apply: func(in *AccessInput) { in.Device.State = "active" }})
+	}
+	return append(all,
+		accessChange{Change: Change{Fact: fmt.Sprintf("The device is suspended (%s).", or(d.SuspendReason, "no reason given")), Do: "The device is reinstated: `postern device reinstate`."},
+			codes: "device_suspended", apply: func(in *AccessInput) {
+				in.Device.Suspended, in.Device.SuspendReason, in.Device.SuspendedAt = false, "", 0
+			}},
+		accessChange{Change: Change{Fact: "The owner " + o.Mail + " is suspended.", Do: "The owner is reinstated: `postern owner reinstate`."},
+			codes: "owner_suspended", apply: func(in *AccessInput) { in.Owner.Suspended, in.Owner.SuspendReason, in.Owner.SuspendedAt = false, "", 0 }})
+}
+
+// deviceRemedies are about what the registry and the MDM know.
+func deviceRemedies(in *AccessInput) (all []accessChange) {
+	d, o := in.Device, in.Owner
+	if d.Compliant != "yes" {
+		all = append(all, accessChange{Change: Change{Fact: known(d.Compliant == "no", "The device is not compliant.", "Nobody says whether the device is compliant."), Do: "The MDM reports the device as compliant."},
+			codes: "device_not_compliant compliance_unknown", apply: func(in *AccessInput) { in.Device.Compliant, in.Device.ComplianceSince = "yes", in.Now }})
+	}
+	return append(all,
+		accessChange{Change: Change{Fact: "The device is not registered, managed and enrolled.", Do: "The device is registered, managed by its MDM and enrolled."},
+			codes: "unmanaged_device", apply: manage},
+		accessChange{Change: Change{Fact: fmt.Sprintf("The device was not heard of for %s.", span(d.SilentFor)), Do: "The device checks in with its MDM."},
+			codes: "device_silent", apply: func(in *AccessInput) { in.Device.SilentFor = 0 }},
+		accessChange{Change: Change{Fact: "The system of the device is " + systemOf(in) + ".", Do: "The system is updated, and the device checks in with its MDM, which reports the new version."},
+			codes: "os_too_old os_version_unknown", apply: func(in *AccessInput) {
+				in.Device.OS, in.Device.OSVersion, in.Device.OSNumber = or(in.Device.OS, or(in.Claimed.Platform, "ios")), "999", VersionNumber("999")
+			}},
+		accessChange{Change: Change{Fact: fmt.Sprintf("It is the owner's device number %d of %d in the order in which they enrolled.", d.Place, o.Devices),
+			Do: "Devices that the owner no longer uses are retired: `postern device list --owner`, `postern device retire`."},
+			codes: "too_many_devices", apply: func(in *AccessInput) {
+				in.Device.Place, in.Owner.Devices = min(in.Device.Place, 1), min(in.Owner.Devices, 1)
+			}},
+		accessChange{Change: Change{Fact: fmt.Sprintf("The MDM reports %s, and the phone says %s.", deviceIDText(d.EASDeviceID), deviceIDText(in.Claimed.DeviceID)),
+			Do: "The MDM reports the DeviceId that the phone says."},
+			codes: "device_id_mismatch", apply: func(in *AccessInput) { in.Device.EASDeviceID = in.Claimed.DeviceID }})
+}
+
+// manage makes the device one that is registered, managed and enrolled, and leaves what somebody did to it.
+func manage(in *AccessInput) {
+	d := &in.Device
+	d.Known, d.Managed, d.ID = true, true, or(d.ID, "dev")
+	switch d.State {
+	case "blocked", "retired", "quarantined":
+	default:
+		d.State = "active"
+	}
+	if in.Certificate.Device != "" {
+		in.Certificate.Device = d.ID
+	}
+	in.Owner.Known = in.Owner.Mail != ""
+	if in.Owner.Mail == "" && in.Credential.User != "" {
+		in.Owner = OwnerFacts{Known: true, Mail: in.Credential.User, Names: maps.Clone(in.Credential.Names), Delegations: map[string]bool{}}
 	}
 }
 
-func requestRemedies(in *AccessInput) []changeOf {
+func systemOf(in *AccessInput) string {
+	return platformName(or(in.Device.OS, in.Claimed.Platform)) + known(in.Device.OSVersion == "", ", version not reported", " "+in.Device.OSVersion)
+}
+
+func deviceIDText(id string) string {
+	if id == "" {
+		return "no DeviceId"
+	}
+	return "the DeviceId " + id
+}
+
+func signInRemedies(in *AccessInput) []accessChange {
 	k, u := in.Credential, in.Duplicate
-	return []changeOf{
-		{Change{fmt.Sprintf("The request is for %s, and the device belongs to %s.", or(strings.Join(slices.Sorted(maps.Keys(k.Names)), ", "), or(k.User, "nobody")), or(in.Owner.Mail, "nobody that is known")),
-			"The owner of the device signs in with an account of his own; for a shared mailbox, it is delegated to him."}, func(in *AccessInput) {
-			if in.Owner.Mail != "" {
+	return []accessChange{
+		{Change: Change{Fact: fmt.Sprintf("The request is for %s, and the device belongs to %s.", or(strings.Join(slices.Sorted(maps.Keys(k.Names)), ", "), or(k.User, "nobody")), or(in.Owner.Mail, "nobody that is known")),
+			Do: "The owner of the device signs in."},
+			codes: "owner_mismatch wrong_tenant app_only_credential", apply: func(in *AccessInput) {
+				if in.Owner.Mail == "" {
+					return
+				}
 				k := &in.Credential
 				k.User, k.Names, k.OID, k.TID = in.Owner.Mail, map[string]bool{in.Owner.Mail: true}, in.Owner.OID, in.Owner.TID
-			}
-		}},
-		{Change{fmt.Sprintf("The sign-in is %s (%s).", or(k.Kind, "none"), or(k.Problem, "readable")), "The client signs in in a form that can be read."}, func(in *AccessInput) {
-			k := &in.Credential
-			k.Kind, k.Problem = "bearer", ""
-			if k.User == "" && in.Owner.Mail != "" {
-				k.User, k.Names = in.Owner.Mail, map[string]bool{in.Owner.Mail: true}
-			}
-		}},
-		{Change{fmt.Sprintf("Another mail profile has this DeviceId or certificate (%s).", or(u.OtherDeviceID, or(u.ManagedDevice, "none"))),
-			"The other mail profile is removed from the phone, or this one is bound by hand: `postern profile link`."}, func(in *AccessInput) { in.Duplicate = DuplicateFacts{} }},
-		{Change{"An administrator has refused this mail profile.", "It is settled otherwise: `postern settle allow " + or(in.Profile.ID, "ID") + "`."}, func(in *AccessInput) { in.Profile.Refused = false }},
-		{Change{fmt.Sprintf("The mail client is of the family %s.", or(in.Claimed.Family, "unknown")), "A mail client that is allowed is used."}, func(in *AccessInput) {
-			in.Claimed.Family, in.Claimed.Platform = "apple_mail", "ios"
-		}},
-		{Change{fmt.Sprintf("The platform is %s.", or(in.Device.OS, or(in.Claimed.Platform, "unknown"))), "A device of a platform that is allowed is used."}, func(in *AccessInput) {
-			in.Device.OS, in.Claimed.Platform = other(in.Device.OS), other(in.Claimed.Platform)
-		}},
-		{Change{fmt.Sprintf("The command is %s.", or(in.Request.Command, "none")), "Another command: this one is not allowed."}, func(in *AccessInput) { in.Request.Command = "sync" }},
-		{Change{fmt.Sprintf("The protocol version is %d.", in.Request.Version), "A client that speaks EAS 16.1."}, func(in *AccessInput) { in.Request.Version = 161 }},
+				if k.Problem == "app_only" || k.Problem == "wrong_tenant" {
+					k.Problem = ""
+				}
+			}},
+		{Change: Change{Fact: fmt.Sprintf("The sign-in is %s (%s).", or(k.Kind, "none"), or(k.Problem, "readable")), Do: "The client signs in in a form that can be read."},
+			codes: "duplicate_credentials unreadable_credentials no_user wrong_audience", apply: func(in *AccessInput) {
+				k := &in.Credential
+				k.Kind, k.Problem, k.Audience = "bearer", "", nil
+				if k.User == "" && in.Owner.Mail != "" {
+					k.User, k.Names = in.Owner.Mail, map[string]bool{in.Owner.Mail: true}
+				}
+			}},
+		{Change: Change{Fact: fmt.Sprintf("Another mail profile has this certificate (%s).", deviceIDText(u.OtherDeviceID)),
+			Do: "The other mail profile is removed from the phone, or this one is bound by hand: `postern profile link`."},
+			codes: "duplicate_profile_second_device_id same_user_and_model", apply: func(in *AccessInput) {
+				in.Duplicate = DuplicateFacts{DeviceIDManaged: in.Duplicate.DeviceIDManaged, ManagedDevice: in.Duplicate.ManagedDevice}
+			}},
+		{Change: Change{Fact: "An administrator has refused this mail profile.", Do: "It is settled otherwise: `postern settle allow " + or(in.Profile.ID, "ID") + "`."},
+			codes: "profile_refused", apply: func(in *AccessInput) { in.Profile.Refused = false }},
 	}
+}
+
+// clientRemedies are another client, platform, command and version: the first that the policy's data allows.
+func (p *program) clientRemedies(in *AccessInput) []accessChange {
+	family := or(p.first("allowed_clients"), "apple_mail")
+	platform := func(now string) string { return or(p.first("allowed_platforms"), other(now)) }
+	return []accessChange{
+		{Change: Change{Fact: fmt.Sprintf("The mail client is of the family %s.", or(in.Claimed.Family, "unknown")), Do: "A mail client of the family " + family + " is used."},
+			codes: "client_not_allowed unknown_client", apply: func(in *AccessInput) {
+				in.Claimed.Family, in.Claimed.DeviceID = family, or(in.Device.EASDeviceID, in.Claimed.DeviceID)
+			}},
+		{Change: Change{Fact: fmt.Sprintf("The platform is %s.", platformName(or(in.Device.OS, in.Claimed.Platform))), Do: "A device of the platform " + platformName(platform(in.Device.OS)) + " is used."},
+			codes: "platform_not_allowed", apply: func(in *AccessInput) {
+				in.Device.OS, in.Claimed.Platform = platform(in.Device.OS), platform(in.Claimed.Platform)
+			}},
+		{Change: Change{Fact: fmt.Sprintf("The command is %s.", or(in.Request.Command, "none")), Do: "Another command is sent."},
+			codes: "command_not_allowed", apply: func(in *AccessInput) { in.Request.Command = "sync" }},
+		{Change: Change{Fact: fmt.Sprintf("The protocol version is %s.", FactText("request.version", fmt.Sprint(in.Request.Version))), Do: "A client that speaks ActiveSync 16.1 is used."},
+			codes: "eas_version_too_old", apply: func(in *AccessInput) { in.Request.Version = 161 }},
+	}
+}
+
+// first returns the first text of a list in the configuration.
+func (p *program) first(setting string) string {
+	if o, ok := configOf(p.data, "access").Value.(ast.Object); ok {
+		if t := o.Get(ast.StringTerm(setting)); t != nil {
+			text, _, _ := strings.Cut(plain(t), ", ")
+			return text
+		}
+	}
+	return ""
 }
 
 // networkRemedies are the other networks that the policy's data knows, and one that it does not.
-func (p *program) networkRemedies(in *AccessInput) (all []changeOf) {
+func (p *program) networkRemedies(in *AccessInput) (all []accessChange) {
 	z := p.surroundings().zones
 	is := strings.Join(slices.Sorted(maps.Keys(z.of(in.Request.SourceIP))), ", ")
 	seen := map[string]bool{is: true}
@@ -117,67 +192,21 @@ func (p *program) networkRemedies(in *AccessInput) (all []changeOf) {
 			continue
 		}
 		seen[name] = true
-		all = append(all, changeOf{Change{fmt.Sprintf("The request comes from %s (zones: %s).", or(in.Request.SourceIP, "nowhere"), or(is, "none")),
-			"The phone is in another network (zones: " + or(name, "none") + ")."}, func(in *AccessInput) { in.Request.SourceIP = address.String() }})
+		all = append(all, accessChange{Change: Change{Fact: fmt.Sprintf("The request comes from %s (%s).", or(in.Request.SourceIP, "nowhere"), zonesText(is)),
+			Do: "The phone is in another network (" + zonesText(name) + ")."}, codes: "zone_not_allowed", apply: func(in *AccessInput) { in.Request.SourceIP = address.String() }})
 	}
 	return all
+}
+
+func zonesText(names string) string {
+	if names == "" {
+		return "in no named network"
+	}
+	return "zones: " + names
 }
 
 // maxNetworks is how many other networks are tried.
 const maxNetworks = 8
-
-// spoilers lists what would stop a request that was allowed.
-func spoilers(in *AccessInput) []changeOf {
-	return []changeOf{
-		{Change{"The certificate is good.", "The certificate is revoked or put on hold."}, func(in *AccessInput) { in.Certificate.Status = "revoked" }},
-		{Change{"A certificate was shown.", "No certificate is shown."}, func(in *AccessInput) { in.Certificate, in.Assurance = CertFacts{Status: "none"}, "claimed" }},
-		{Change{"The device is managed.", "The MDM no longer manages the device."}, func(in *AccessInput) { in.Device.Managed = false }},
-		{Change{"The device was heard of.", "The device is silent for thirty days."}, func(in *AccessInput) { in.Device.SilentFor = 30 * 86400 }},
-		{Change{"The owner signs in.", "Somebody else signs in."}, func(in *AccessInput) {
-			in.Credential.User, in.Credential.Names = "somebody.else@example.com", map[string]bool{"somebody.else@example.com": true}
-		}},
-		{Change{"The DeviceId is " + or(in.Claimed.DeviceID, "none") + ".", "Another DeviceId is used."}, func(in *AccessInput) { in.Claimed.DeviceID = "another" }},
-		{Change{"The client is of the family " + or(in.Claimed.Family, "unknown") + ".", "A client that nobody knows is used."}, func(in *AccessInput) { in.Claimed.Family = "other" }},
-		{Change{"The device is " + or(in.Device.Compliant, "unknown") + " as to compliance.", "The device is not compliant."}, func(in *AccessInput) {
-			in.Device.Compliant, in.Device.ComplianceSince = "no", in.Now-year
-		}},
-		{Change{"The system of the device is " + or(in.Device.OSVersion, "of an unknown version") + ".", "The version of the system is older."}, func(in *AccessInput) {
-			in.Device.OSVersion, in.Device.OSNumber = "1", VersionNumber("1")
-		}},
-		{Change{fmt.Sprintf("The client speaks version %d of ActiveSync.", in.Request.Version), "The client speaks an older version, 12.0."}, func(in *AccessInput) { in.Request.Version = 120 }},
-		{Change{fmt.Sprintf("It is the owner's device number %d.", in.Device.Place), "The owner enrolled nine others before it."}, func(in *AccessInput) {
-			in.Device.Place, in.Owner.Devices = 10, 10
-		}},
-	}
-}
-
-// teamRemedies are the facts that the team rules which spoke compare with something: each with another value.
-func (p *program) teamRemedies(in *AccessInput, d Decision) (all []changeOf) {
-	seen := map[string]bool{}
-	for _, reason := range d.Reasons {
-		if !strings.HasPrefix(reason.Rule, "postern.access.team.") {
-			continue
-		}
-		for _, m := range p.modules {
-			if m.Package.Path.String() != "data."+reason.Rule {
-				continue
-			}
-			for _, r := range m.Rules {
-				if !strings.Contains(r.String(), reason.Code) {
-					continue
-				}
-				ast.WalkRefs(r.Body, func(ref ast.Ref) bool {
-					if path := groundPath(ref); len(path) > 2 && path[0] == "input" && len(path) == len(ref) && !seen[ref.String()] {
-						seen[ref.String()] = true
-						all = append(all, otherValues(in, path[1:], r)...)
-					}
-					return false
-				})
-			}
-		}
-	}
-	return all
-}
 
 // other returns the most common platform that is not this one.
 func other(platform string) string {
@@ -185,25 +214,4 @@ func other(platform string) string {
 		return "android"
 	}
 	return "ios"
-}
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
-}
-
-func known(b bool, yes, no string) string {
-	if b {
-		return yes
-	}
-	return no
-}
-
-func managedText(d DeviceFacts) string {
-	if !d.Known {
-		return ""
-	}
-	return fmt.Sprintf(" It is %s, and its state is %s.", known(d.Managed, "managed", "not managed"), or(d.State, "unknown"))
 }
