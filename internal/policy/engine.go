@@ -23,6 +23,7 @@ type Engine struct {
 	digest   string
 	texts    map[string]bool // every text in the rules of teams, and so every code that they may say
 	replaced bool
+	counts   bool // enrolments may depend on the number of the owner's devices
 	clock    clockReads
 	around   surroundings
 	faults   *faults    // that it has made
@@ -65,7 +66,8 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 // engine compiles the program for every entry point.
 func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
 	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
-		around: p.surroundings(), faults: &faults{}, cache: newCache(), terms: newTermsCache(), texts: p.teamTexts()}
+		around: p.surroundings(), faults: &faults{}, cache: newCache(), terms: newTermsCache(), texts: p.teamTexts(),
+		counts: p.replaced || fmt.Sprint(settingsOf(p.data, "enroll")["max_devices"]) != "0"}
 	if e.timeout <= 0 {
 		e.timeout = DefaultTimeout
 	}
@@ -107,6 +109,9 @@ func sortProblems(problems []Problem) []Problem {
 
 // Digest identifies the policies and data that decide: 16 digits of lower-case hex, the same for the same files everywhere.
 func (e *Engine) Digest() string { return e.digest }
+
+// CountsDevices reports whether enrolments may depend on how many devices the owner has: enroll.max_devices is set, or the built-in policies are not in use.
+func (e *Engine) CountsDevices() bool { return e.counts }
 
 // Replaced reports whether the built-in policies are not in use.
 func (e *Engine) Replaced() bool { return e.replaced }

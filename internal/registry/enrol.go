@@ -68,11 +68,13 @@ type Enrolment struct {
 	Transaction Transaction
 	Certificate trust.Certificate // Evidence says what authorised it
 	Challenge   string            // the secret to be spent; empty for a renewal
+	Counted     Revision          // that of the index before the owner's devices were counted in it; 0 where their number does not matter
 }
 
 // CommitEnrolment makes a signed certificate real: in one commit the challenge is spent or the renewed certificate superseded, the certificate is stored,
 // the device active, and all of it audited. If the same request was committed meanwhile, that certificate is returned instead, and the one given is
-// nobody's. Everything that authorised the enrolment is checked again here.
+// nobody's. Everything that authorised the enrolment is checked again here; if it depends on the number of the owner's devices, and another one has enrolled
+// since they were counted, the error is a *FleetMoved.
 func (r *Registry) CommitEnrolment(ctx context.Context, p trust.Principal, e Enrolment) (trust.Certificate, error) {
 	action := ActEnrol
 	if e.Certificate.Evidence.Kind == "renewal" {
@@ -125,7 +127,9 @@ func (t *txn) begin(e Enrolment) (d trust.Device, earlier *trust.Certificate, er
 	if !errors.Is(err, trust.ErrNotFound) {
 		return d, nil, err
 	}
-	d, err = t.enrolable(e.Certificate)
+	if d, err = t.enrolable(e.Certificate); err == nil {
+		err = t.stillCounted(d, e.Counted)
+	}
 	return d, nil, err
 }
 
@@ -233,8 +237,9 @@ func (t *txn) issue(x Transaction, c trust.Certificate, d trust.Device, action s
 		return err
 	}
 	if d.State != trust.Active {
-		if d.Enrolled.IsZero() {
+		if joins(d) {
 			d.Enrolled = t.now.UTC()
+			t.joined(d)
 		}
 		d.State, d.Updated = trust.Active, t.now.UTC()
 		if err := put(t, tableDevices, string(d.ID), d); err != nil {

@@ -2,7 +2,9 @@ package registry
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strconv"
 
 	"postern/internal/trust"
 )
@@ -69,4 +71,44 @@ func (x *Index) loadFleets() {
 	for _, fleet := range x.fleets {
 		slices.SortFunc(fleet, compareEnrolled)
 	}
+}
+
+// FleetMoved says that another device of the owner enrolled since the owner's devices were counted: decide again, with what an index knows that has reached At.
+// It is a trust.ErrConflict.
+type FleetMoved struct {
+	Owner string
+	At    Revision
+}
+
+func (e *FleetMoved) Error() string {
+	return fmt.Sprintf("another device of %s has enrolled meanwhile: try again", e.Owner)
+}
+
+func (e *FleetMoved) Unwrap() error { return trust.ErrConflict }
+
+// fleetKey is where the revision of an owner's last first enrolment is kept. Who counted the devices before it has counted too few.
+func fleetKey(owner string) string { return "fleet/" + owner }
+
+// joins reports whether a certificate makes d one more of its owner's devices.
+func joins(d trust.Device) bool { return d.State != trust.Active && d.Enrolled.IsZero() }
+
+// stillCounted checks that no other device of the owner has enrolled since they were counted; counted is 0 for an enrolment that does not depend on it.
+func (t *txn) stillCounted(d trust.Device, counted Revision) error {
+	raw, ok := t.Get(tableMeta, fleetKey(d.Owner))
+	if !ok || counted == 0 || !joins(d) {
+		return nil
+	}
+	last, err := strconv.ParseUint(string(raw), 10, 64)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", fleetKey(d.Owner), err)
+	}
+	if Revision(last) > counted {
+		return &FleetMoved{d.Owner, Revision(last)}
+	}
+	return nil
+}
+
+// joined notes the first enrolment of d.
+func (t *txn) joined(d trust.Device) {
+	t.Put(tableMeta, fleetKey(d.Owner), strconv.AppendUint(nil, uint64(t.Revision()), 10))
 }

@@ -10,8 +10,8 @@ import (
 
 // CommitPending makes the certificate for a pending request real, with the rules of CommitEnrolment: everything that authorised it is checked again, but
 // for the expiry of its challenge, which was reserved in time. seen is the request as the door decided about it; if an administrator settled it
-// otherwise meanwhile, that is trust.ErrForbidden. If it was issued meanwhile, that certificate is returned.
-func (r *Registry) CommitPending(ctx context.Context, by trust.Principal, seen Pending, c trust.Certificate, owed *Confirmation) (trust.Certificate, error) {
+// otherwise meanwhile, that is trust.ErrForbidden. If it was issued meanwhile, that certificate is returned. counted is Enrolment.Counted.
+func (r *Registry) CommitPending(ctx context.Context, by trust.Principal, seen Pending, c trust.Certificate, owed *Confirmation, counted Revision) (trust.Certificate, error) {
 	action := ActEnrol
 	if c.Evidence.Kind == "renewal" {
 		action = ActRenew
@@ -35,6 +35,9 @@ func (r *Registry) CommitPending(ctx context.Context, by trust.Principal, seen P
 		}
 		d, err := t.enrolable(c)
 		if err != nil {
+			return err
+		}
+		if err := t.stillCounted(d, counted); err != nil {
 			return err
 		}
 		if p.Device != c.Device || p.Owner != c.Owner || p.Issuer != c.Issuer || p.Evidence.Kind != c.Evidence.Kind {

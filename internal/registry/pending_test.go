@@ -33,7 +33,7 @@ func (w *world) pend(d trust.Device) registry.Pending {
 // issue commits a certificate for the pending request as the door saw it.
 func (w *world) issuePending(p registry.Pending) (trust.Certificate, error) {
 	e := w.signed(trust.Device{ID: p.Device, Issuer: p.Issuer, Owner: p.Owner}, p.Evidence)
-	return w.reg.CommitPending(w.Context(), scepDoor, p, e.Certificate, nil)
+	return w.reg.CommitPending(w.Context(), scepDoor, p, e.Certificate, nil, 0)
 }
 
 // Who may make requests pending and settle them, and who may speak for an MDM.

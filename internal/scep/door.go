@@ -20,7 +20,7 @@ import (
 	"postern/internal/trust"
 )
 
-// Config is what the door needs. Legacy, NoChallenges, Validators, CRL, Limits, Fleet and Withdrawn may be left out; everything else is required.
+// Config is what the door needs. Legacy, NoChallenges, Validators, CRL, Limits and Index may be left out; everything else is required.
 type Config struct {
 	Issuers  []*ca.Issuer
 	Legacy   map[string]bool // issuers that accept DES, 3DES and SHA-1
@@ -37,10 +37,8 @@ type Config struct {
 	CRL        func(issuer, ca string) (der []byte, ok bool) // the base CRL that is published, for GetCRL
 	Limits     Limits
 
-	// Fleet counts an owner's devices that have enrolled, and tells the place of one among them; without it policies see none.
-	Fleet func(owner string, id trust.DeviceID) (count, place int)
-	// Withdrawn reports whether a device's newest certificate is revoked or held; without it policies see that it is not.
-	Withdrawn func(id trust.DeviceID) bool
+	// Index counts an owner's devices that have enrolled, and knows whether a device's newest certificate is revoked or held; without it policies see neither.
+	Index *registry.Index
 }
 
 // Door answers SCEP over HTTP for every issuer (RFC 8894, section 4).

@@ -30,6 +30,7 @@ type applicant struct {
 	earlier    *trust.Certificate // what the same renewal got before
 	validator  Validator          // nil unless it approved the request
 	submission trust.Submission   // what the validator was asked
+	counted    registry.Revision  // of the index before the owner's devices were counted; 0 where the policy does not ask
 }
 
 // owed is what the validator has to be told of the certificate.
@@ -75,6 +76,23 @@ func (d *Door) settle(ctx context.Context, is *issuer, req *Request, tx registry
 		return nil, &tooMany{wait}
 	}
 	a.evidence.Remote = remote
+	for try := 1; ; try++ {
+		cert, err := d.attempt(ctx, is, req, tx, a, remote)
+		var moved *registry.FleetMoved
+		if try == maxAttempts || !errors.As(err, &moved) {
+			return cert, err
+		}
+		if err := d.follow(ctx, moved.At); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// maxAttempts is how often an enrolment is decided, each time because another device of the owner has enrolled meanwhile.
+const maxAttempts = 16
+
+// attempt is settle with the facts of the moment.
+func (d *Door) attempt(ctx context.Context, is *issuer, req *Request, tx registry.Transaction, a applicant, remote string) (*x509.Certificate, error) {
 	decision, input, err := d.decide(ctx, is, req, &a, remote, false)
 	if err != nil {
 		return nil, err
@@ -217,6 +235,10 @@ func (d *Door) sameDevice(ctx context.Context, is *issuer, req *Request, device 
 // decide asks the policy. Only allow lets an enrolment through, with the profile of the certificate; an error is a fault, for which the client may try
 // again. input is what the policy saw.
 func (d *Door) decide(ctx context.Context, is *issuer, req *Request, a *applicant, remote string, approved bool) (decision policy.Decision, input []byte, err error) {
+	engine := d.cfg.Policy.Load()
+	if a.counted = 0; d.cfg.Index != nil && engine.CountsDevices() {
+		a.counted = max(d.cfg.Index.Revision(), 1) // nobody has enrolled in the first revision
+	}
 	in := d.facts(is, req, a, remote)
 	in.Approved = approved
 	granted, err := d.cfg.Registry.ExceptionsFor(ctx, a.device)
@@ -224,7 +246,7 @@ func (d *Door) decide(ctx context.Context, is *issuer, req *Request, a *applican
 		return decision, nil, fmt.Errorf("look for exceptions of %s: %w", a.device.ID, err)
 	}
 	in.Exceptions = policy.FactsOfExceptions(granted, time.Unix(in.Now, 0))
-	if decision, err = d.cfg.Policy.Load().Enroll(ctx, in); err != nil {
+	if decision, err = engine.Enroll(ctx, in); err != nil {
 		return decision, nil, fmt.Errorf("decide enrolment of %s: %w", a.device.ID, err)
 	}
 	if input, err = json.Marshal(in); err != nil {
@@ -264,11 +286,9 @@ func (d *Door) facts(is *issuer, req *Request, a *applicant, remote string) *pol
 	in := &policy.EnrollInput{Now: d.cfg.Now().Unix(), Kind: "enrol", Issuer: is.id, Evidence: a.evidence.Kind, Key: keyFacts(req.CSR.PublicKey, a.evidence.KeyAttested),
 		Requested: policy.RequestedFacts{Mails: requestedMails(req)}, Device: policy.FactsOfDevice(a.device), Owner: policy.FactsOfOwner(a.owner),
 		Domain: domain, Domains: is.Spec().Domains, SourceIP: remote}
-	if d.cfg.Fleet != nil {
-		in.Owner.Devices, in.Device.Place = d.cfg.Fleet(a.owner.Mail, a.device.ID)
-	}
-	if d.cfg.Withdrawn != nil {
-		in.Device.Revoked = d.cfg.Withdrawn(a.device.ID)
+	if x := d.cfg.Index; x != nil {
+		in.Owner.Devices, in.Device.Place = x.Fleet(a.owner.Mail, a.device.ID)
+		in.Device.Revoked = x.Withdrawn(a.device.ID)
 	}
 	if a.renews != nil {
 		in.Kind = "renew"
@@ -304,7 +324,7 @@ func requestedMails(req *Request) []string {
 // commit makes the certificate real; only then does anybody get it.
 func (d *Door) commit(ctx context.Context, is *issuer, tx registry.Transaction, a applicant, issued *ca.Issued) (*x509.Certificate, error) {
 	p := trust.Principal{Kind: "scep", Name: is.id}
-	e := registry.Enrolment{Transaction: tx, Certificate: issued.Record, Challenge: a.secret}
+	e := registry.Enrolment{Transaction: tx, Certificate: issued.Record, Challenge: a.secret, Counted: a.counted}
 	var c trust.Certificate
 	var err error
 	d.slots.away(func() {

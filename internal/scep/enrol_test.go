@@ -1,6 +1,7 @@
 package scep
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/policy"
 	"postern/internal/registry"
 	"postern/internal/trust"
 )
@@ -117,6 +119,89 @@ func TestConcurrentChallenge(t *testing.T) {
 	wg.Wait()
 	if issued != 1 || failed != 15 || len(g.certificates()) != 1 || len(g.refusals()) != 15 {
 		t.Errorf("%d issued, %d failed, %d stored, %d audited", issued, failed, len(g.certificates()), len(g.refusals()))
+	}
+}
+
+// withPlaces is a policy that lets an owner have so many devices, behind a door whose index begins to follow the registry a moment later: until
+// then every enrolment finds the same number of devices.
+func withPlaces(t *testing.T, settings string) *gate {
+	t.Helper()
+	g := newGate(t, func(c *Config) {
+		x, err := registry.NewIndex(t.Context(), c.Registry.Store(), c.Now, c.Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		ctx, cancel := context.WithCancel(context.Background())
+		wg.Go(func() {
+			select {
+			case <-time.After(time.Second / 2):
+			case <-ctx.Done():
+			}
+			_ = x.Run(ctx)
+		})
+		t.Cleanup(func() { cancel(); wg.Wait() })
+		c.Index = x
+	})
+	e, err := policy.Load(t.Context(), policy.Options{Files: policy.Files{"x.yaml": []byte("postern: {config: {enroll: {" + settings + "}}}\n")}})
+	g.must(err)
+	g.policy.Swap(e)
+	return g
+}
+
+// Eight phones of one owner who may have two enrol at once, several times: two certificates.
+func TestConcurrentPlaces(t *testing.T) {
+	for round := range 3 {
+		g := withPlaces(t, "max_devices: 2, excess_devices: deny")
+		answers := [8]answer{}
+		var wg sync.WaitGroup
+		for i := range answers {
+			a := ask{key: rsaKeys()[i%4], challenge: g.challenge(g.device()), id: fmt.Sprint("phone ", i)}
+			message := g.encode(a)
+			wg.Go(func() { answers[i] = g.post(message, a.party()) })
+		}
+		wg.Wait()
+		issued, refused := 0, 0
+		for _, got := range answers {
+			switch {
+			case got.cert != nil:
+				issued++
+			case got.rep.status == "2" && strings.Contains(got.rep.failText, "too_many_devices"):
+				refused++
+			default:
+				t.Errorf("%d %s, status %q %s", got.code, got.body[:min(len(got.body), 60)], got.rep.status, got.rep.failText)
+			}
+		}
+		if n := len(g.certificates()); issued != 2 || refused != 6 || n != 2 {
+			t.Errorf("round %d: %d issued, %d refused, %d stored", round, issued, refused, n)
+		}
+	}
+}
+
+// Approved requests take the last place one after the other as well.
+func TestConcurrentPlacesOfApproved(t *testing.T) {
+	g := withPlaces(t, "max_devices: 1, excess_devices: deny, approval: true")
+	asks := [4]ask{}
+	for i := range asks {
+		asks[i] = ask{key: rsaKeys()[i], challenge: g.challenge(g.device()), id: fmt.Sprint("phone ", i)}
+		g.wantPending(g.send(asks[i]))
+	}
+	all, err := g.reg.PendingRequests(t.Context(), registry.PendingFilter{State: registry.PendingWaiting})
+	g.must(err)
+	for _, p := range all {
+		_, err := g.reg.Approve(t.Context(), admin, p.ID, "")
+		g.must(err)
+	}
+	var wg sync.WaitGroup
+	for _, a := range asks {
+		wg.Go(func() { g.poll(a) })
+	}
+	wg.Wait()
+	for _, a := range asks {
+		g.poll(a)
+	}
+	if n := len(g.certificates()); n != 1 {
+		t.Errorf("%d certificates", n)
 	}
 }
 

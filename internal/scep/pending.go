@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"postern/internal/policy"
 	"postern/internal/registry"
@@ -127,6 +128,14 @@ func (d *Door) applicantOf(ctx context.Context, is *issuer, p registry.Pending) 
 	return a, nil
 }
 
+// follow waits until the index has reached a revision, for five seconds at most.
+func (d *Door) follow(ctx context.Context, rev registry.Revision) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	d.slots.away(func() { err = d.cfg.Index.CatchUp(ctx, rev) })
+	return err
+}
+
 // reconsider decides about a pending request with the facts of today, and issues if that is settled: nothing that was found when it came is taken for
 // granted.
 func (d *Door) reconsider(ctx context.Context, is *issuer, p registry.Pending, a applicant, remote string) (*x509.Certificate, error) {
@@ -157,8 +166,11 @@ func (d *Door) reconsider(ctx context.Context, is *issuer, p registry.Pending, a
 	}
 	var c trust.Certificate
 	d.slots.away(func() {
-		c, err = d.cfg.Registry.CommitPending(ctx, trust.Principal{Kind: "scep", Name: is.id}, p, issued.Record, owed)
+		c, err = d.cfg.Registry.CommitPending(ctx, trust.Principal{Kind: "scep", Name: is.id}, p, issued.Record, owed, a.counted)
 	})
+	if moved := (*registry.FleetMoved)(nil); errors.As(err, &moved) {
+		return nil, errPending // the next poll decides again
+	}
 	if errors.Is(err, trust.ErrForbidden) {
 		return nil, fail(BadRequest, err, "the request, its challenge or certificate was settled meanwhile")
 	}

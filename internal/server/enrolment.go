@@ -18,7 +18,7 @@ import (
 // enrolment makes the SCEP door with whoever may say who enrols, and the pages on which MDMs fetch challenges.
 func (s *Server) enrolment() (*entrances, error) {
 	c := scep.Config{Issuers: s.issuers, Legacy: map[string]bool{}, NoChallenges: s.noChallenges(), Registry: s.registry, Policy: s.policy, Journal: s.journal,
-		Now: s.opts.Now, Log: s.opts.Log, Validators: map[string][]scep.Validator{}, CRL: s.publisher.Base, Fleet: s.index.Fleet, Withdrawn: s.index.Withdrawn, Limits: scep.Limits{Exempt: s.opts.Config.Public.Proxies}}
+		Now: s.opts.Now, Log: s.opts.Log, Validators: map[string][]scep.Validator{}, CRL: s.publisher.Base, Index: s.index, Limits: scep.Limits{Exempt: s.opts.Config.Public.Proxies}}
 	attempts := mdm.NewAttempts(s.opts.Now, s.opts.Config.Public.Proxies...)
 	e := &entrances{pages: pages{}, ndes: map[string]http.Handler{}}
 	for _, i := range s.opts.Config.Issuers {
