@@ -57,6 +57,7 @@ plain if {
 	input.device.silent_for <= data.postern.config.access.max_silence
 	not input.claimed.family in data.postern.config.access.denied_clients
 	not input.request.command in data.postern.config.access.denied_commands
+	audience_matches
 	client_listed
 	platform_accepted
 	eas_version_accepted
@@ -155,6 +156,7 @@ owner_matches if {
 	names_match
 	oid_matches
 	tid_matches
+	audience_matches
 }
 
 names_match if {
@@ -183,6 +185,18 @@ tid_matches if input.credential.tid == input.owner.tid
 tid_matches if input.credential.tid == ""
 
 tid_matches if input.owner.tid == ""
+
+# Where the data lists services, a token is made for one of them. Of a token that tells nothing this cannot be asked.
+audience_matches if data.postern.config.access.token_audiences == []
+
+audience_matches if input.credential.kind != "bearer"
+
+audience_matches if input.credential.audience == []
+
+audience_matches if {
+	some audience in input.credential.audience
+	audience in config.token_audiences
+}
 
 device_id_matches if input.device.eas_device_id == ""
 
@@ -288,6 +302,8 @@ command_denied contains "owner_mismatch" if {
 command_denied contains "owner_mismatch" if not oid_matches
 
 command_denied contains "wrong_tenant" if not tid_matches
+
+command_denied contains "wrong_audience" if not audience_matches
 
 command_denied contains "device_id_mismatch" if not device_id_matches
 

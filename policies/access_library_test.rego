@@ -8,6 +8,8 @@ now := samples.managed.now
 
 day := 86400
 
+bearer_for(audience) := {"/credential/kind": "bearer", "/credential/audience": audience}
+
 # Where a case changes nothing of the settings, none of the library's policies refuses the facts.
 library := {
 	# Non-compliant devices.
@@ -34,6 +36,16 @@ library := {
 	"unknown compliance": [{"unknown_compliance": "deny"}, {"/device/compliant": "unknown"}, "deny", {"compliance_unknown"}],
 	"unknown compliance, quarantine": [{"unknown_compliance": "quarantine"}, {"/device/compliant": ""}, "quarantine", {"compliance_unknown"}],
 	"non-compliant, only unknown is refused": [{"unknown_compliance": "deny"}, {"/device/compliant": "no"}, "allow", set()],
+	# The service that a token is made for.
+	"audience, off": [{}, bearer_for(["https://graph.microsoft.com"]), "allow", set()],
+	"audience that is listed": [{"token_audiences": ["https://outlook.office365.com"]}, bearer_for(["https://outlook.office365.com"]), "allow", set()],
+	"one audience of several": [{"token_audiences": ["https://outlook.office365.com"]}, bearer_for(["a", "https://outlook.office365.com"]), "allow", set()],
+	"a token that tells no audience": [{"token_audiences": ["https://outlook.office365.com"]}, bearer_for([]), "allow", set()],
+	"a password has no audience": [
+		{"token_audiences": ["https://outlook.office365.com"]},
+		{"/credential/kind": "basic", "/credential/audience": []},
+		"allow", set(),
+	],
 	# Versions of the system.
 	"old system, off": [{}, {"/device/os_version": "9.0", "/device/os_number": 9000000}, "allow", set()],
 	"least version": [{"min_os_version": {"ios": 26001000}}, {}, "allow", set()],
@@ -134,6 +146,16 @@ test_library[name] if {
 	some name, [settings, changes, action, codes] in library
 	d := decision with input as vary(changes) with data.postern.config.access as tuned(settings)
 	expect(d, action, codes)
+}
+
+# No exception lifts it.
+test_token_for_another_service if {
+	facts := vary(bearer_for(["https://graph.microsoft.com"]))
+	d := decision with input as facts
+		with data.postern.config.access as tuned({"token_audiences": ["https://outlook.office365.com"]})
+		with data.postern.access.team.vip.except as {exception(["wrong_audience"])}
+	expect(d, "deny", {"wrong_audience"})
+	not plain with input as facts with data.postern.config.access as tuned({"token_audiences": ["https://outlook.office365.com"]})
 }
 
 refused_by_library := {name: case | some name, case in library; case[2] != "allow"}
