@@ -43,7 +43,7 @@ func TestRefused(t *testing.T) {
 		"type error":      {team("deny contains \"x\" if input.request.version == \"141\"\n"), false, "a.rego:3", "match error", "number"},
 		"wrong argument":  {team("deny contains \"x\" if startswith(input.request.version, \"14\")\n"), false, "a.rego:3", "startswith: invalid argument", "string"},
 		"endless rule":    {team("deny contains \"x\" if {\n\tinput.now > 0" + loop), false, "a.rego:", ErrTimeout.Error(), "look things up by key"},
-		"endless comprehension": {team("deny contains \"x\" if {\n\tinput.now > 0\n\tcount([1 | x := numbers.range(1, 100000)[_]; y := numbers.range(1, 100000)[_]; x > y]) == 1\n}\n"), false,
+		"endless comprehension": {team("deny contains \"x\" if {\n\tinput.now > 0\n\tcount([1 | x := numbers.range(1, 10000)[_]; y := numbers.range(1, 10000)[_]; x > y]) == 1\n}\n"), false,
 			"a.rego:5", ErrTimeout.Error(), "look things up by key"},
 		"a builtin that goes on": {team("deny contains \"x\" if count(numbers.range(1, 1000000000)) == input.now\n"), false, "a.rego:3", ErrTimeout.Error(), "look things up by key"},
 		"calls itself":           {replacing("decision := decision if input.now > 0\n"), true, "access.rego:3", "recursive", "may not depend on itself"},
