@@ -66,8 +66,8 @@ var deviceSayings = []saying{
 		remedy: "`postern audit list --object {profile.id}` says who and why; `postern settle allow {profile.id}` lets it in.",
 		facts:  "device.id certificate.serial"},
 	{code: "duplicate_profile_second_device_id", page: "duplicates",
-		text:   "The {assurance} of the device {device.id} is in use under the DeviceId {duplicate.other_device_id} since {duplicate.other_first_seen|time}, last seen {duplicate.other_last_seen|time}; {claimed.device_id} is a second one of the client family {claimed.family}.",
-		remedy: "Remove the second account from the phone. After a wipe or restore, let the new one in with `postern settle allow {profile.id|id}` (--replace: in place of the old one); after {config.duplicate_window|span} of silence of the old one it is taken over.",
+		text:   "The device {device.id} has had mail under the DeviceId {duplicate.other_device_id} since {duplicate.other_first_seen|time}, last seen {duplicate.other_last_seen|time}; its {assurance} now comes under the DeviceId {claimed.device_id} as well, from a client of the same family ({claimed.family}).",
+		remedy: "Remove the second account from the phone. After a wipe or restore, let the new one in with `postern settle allow {profile.id|id}` (--replace: in place of the old one); by itself it gets mail when the old one has been silent for {config.duplicate_window|span}.",
 		facts:  "certificate.serial ticket.id credential.user"},
 	{code: "too_many_devices", page: "devices",
 		remedy: "Retire a device that is no longer used: `postern device list --owner {owner.mail}`, and a PKI officer `postern device retire ID`. The next one takes its place at once.",
@@ -109,7 +109,7 @@ func sayUnmanaged(w words) (text, remedy string) {
 func sayNotCompliant(w words) (text, remedy string) {
 	since := "has not been compliant since {device.compliance_since|time}"
 	if w.is("device.compliance_since", "", "0") {
-		since = "is not compliant, nobody knows since when"
+		since = "is not compliant (since when is not recorded)"
 	}
 	grace := "the grace is {config.noncompliant_grace|span}"
 	if w.is("config.noncompliant_grace", "", "0") {
@@ -117,7 +117,7 @@ func sayNotCompliant(w words) (text, remedy string) {
 	}
 	source := "according to {device.source}"
 	if w.is("device.source", "admin") {
-		source = "as an administrator wrote down"
+		source = "as an administrator has recorded"
 	}
 	_, remedy = sayByHand("Settle what is missing on the phone; then a PKI officer writes it down: `postern device update {device.id} --compliant yes`.")(w)
 	return "The device {device.id} " + since + ", " + source + "; " + grace + ".", remedy
