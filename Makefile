@@ -33,7 +33,7 @@ vet: ## go vet
 	$(GO) vet -tags $(TAGS) ./...
 
 unit: ## Go tests of every package, and the Rego tests, with the race detector where there is a C compiler
-	$(GO) test $(RACE) -tags $(TAGS) -timeout 20m $$($(GO) list -tags $(TAGS) ./... | grep -v /test)
+	$(GO) test $(RACE) -tags $(TAGS) -timeout 40m $$($(GO) list -tags $(TAGS) ./... | grep -v /test)
 
 e2e: build ## architecture test, and scripts over the real binary
 	POSTERN_BINARY=$(CURDIR)/bin/postern $(GO) test -tags $(TAGS) -timeout 20m ./test/...
