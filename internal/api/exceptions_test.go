@@ -1,8 +1,12 @@
 package api
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"postern/internal/trust"
 )
 
 func TestParseEnd(t *testing.T) {
@@ -23,4 +27,21 @@ func TestParseEnd(t *testing.T) {
 			t.Errorf("%q: %v, %v, want %s", s, got, err, want)
 		}
 	}
+}
+
+// Whatever somebody calls an end, it is refused as invalid or is a time, and a span is one in the future.
+func FuzzParseEnd(f *testing.F) {
+	for _, s := range []string{"12h", "7d", "9999d", "2026-12-31", "2026-12-31T18:00:00+02:00", "-1d", "9223372036854775807ns", ""} {
+		f.Add(s)
+	}
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, s string) {
+		end, err := ParseEnd(s, now)
+		switch {
+		case err != nil && !errors.Is(err, trust.ErrInvalid):
+			t.Errorf("%q: %v", s, err)
+		case err == nil && !strings.Contains(s, "-") && !end.After(now):
+			t.Errorf("%q: a span that ends %v", s, end)
+		}
+	})
 }

@@ -79,3 +79,19 @@ func TestVersionNumber(t *testing.T) {
 		}
 	}
 }
+
+// A version that a phone or an MDM reports is a number of at most three parts, whatever it is; the highest that it may stand for is not below it.
+func FuzzVersionNumber(f *testing.F) {
+	for _, s := range []string{"17.5.1", "26", "10.0.19045.1", "17.5.1 (21F90)", "1000", ".", "9.9.9.9.9", " 1", "-1.+2.3"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		least, most := VersionNumber(s), HighestVersion(s)
+		if least < 0 || most < least || most > 999_999_999 {
+			t.Errorf("%q: %d to %d", s, least, most)
+		}
+		if PlatformOf(PlatformOf(s)) != PlatformOf(s) {
+			t.Errorf("%q: the platform %q is another one when it is asked again", s, PlatformOf(s))
+		}
+	})
+}

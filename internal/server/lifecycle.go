@@ -178,7 +178,8 @@ func (l *lifecycle) facts(one registry.Resident) *policy.LifecycleInput {
 	return in
 }
 
-// carryOut suspends and retires, as the policy. What somebody has changed meanwhile is left to the next sweep.
+// carryOut suspends and retires, as the policy. A device that has reported since it was decided about, seconds ago, is changed all the same; one whose state does
+// not admit the change is an error of the sweep.
 func (l *lifecycle) carryOut(ctx context.Context, digest string, todo []api.DeviceChange, out *api.LifecycleRun) {
 	p := trust.Principal{Kind: "policy", Name: digest}
 	for _, change := range todo {
