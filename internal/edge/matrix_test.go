@@ -167,7 +167,7 @@ func devices() []row {
 			_, c := w.managed(alice, "")
 			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
 			return situation{&c, command("FolderSync", alice, theirs)}
-		}, blocked, "duplicate_profile_second_device_id", "is a second one of the client family apple_mail"},
+		}, blocked, "duplicate_profile_second_device_id", "from a client of the same family (apple_mail)"},
 		{"second DeviceId, the first again", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			w.do(w.phone(&c, false), command("FolderSync", alice, aliceEAS))
