@@ -13,6 +13,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
+
+	"postern/internal/policy/plan"
 )
 
 // program is a policy that has been read, confined and parsed, ready to be compiled once for each entry point.
@@ -89,20 +91,34 @@ func (p *program) compiler(ctx context.Context, entry string, store storage.Stor
 	return c
 }
 
-// prepare compiles one entry point, and says what it reads of the clock. A nil query comes with problems.
-func (p *program) prepare(ctx context.Context, entry string) (query *rego.PreparedEvalQuery, clock clockReads, problems []Problem, err error) {
+// prepare compiles one entry point, and says what it reads of the clock. A nil query comes with problems; a nil plan is of what only OPA can evaluate.
+func (p *program) prepare(ctx context.Context, entry string) (query *rego.PreparedEvalQuery, planned *plan.Program, clock clockReads, problems []Problem, err error) {
 	name := "data.postern." + entry + ".decision"
 	query, c, problems, err := p.query(ctx, entry, name)
 	if query == nil {
-		return nil, clock, problems, err
+		return nil, nil, clock, problems, err
 	}
 	if len(c.GetRulesExact(ast.MustParseRef(name))) == 0 {
 		if entry == "lifecycle" {
-			return nil, clock, nil, nil // a policy that replaces the built-in one and says nothing of this keeps every device
+			return nil, nil, clock, nil, nil // a policy that replaces the built-in one and says nothing of this keeps every device
 		}
-		return nil, clock, []Problem{{Message: name + " is not defined", Advice: "a policy that replaces the built-in one decides for every entry point"}}, nil
+		return nil, nil, clock, []Problem{{Message: name + " is not defined", Advice: "a policy that replaces the built-in one decides for every entry point"}}, nil
 	}
-	return query, p.clockOf(c), nil, nil
+	planned, err = p.plan(ctx, c, name)
+	return query, planned, p.clockOf(c), nil, err
+}
+
+// plan makes the plan of a question that was compiled, nil if only OPA can evaluate it.
+func (p *program) plan(ctx context.Context, c *ast.Compiler, name string) (*plan.Program, error) {
+	data, err := ast.InterfaceToValue(p.data)
+	if err != nil {
+		return nil, fmt.Errorf("read policy data: %w", err)
+	}
+	planned, err := plan.New(ctx, plan.Options{Compiler: c, Query: answerVar + " = " + name, Data: data})
+	if err != nil && !errors.Is(err, plan.ErrRefused) {
+		return nil, err
+	}
+	return planned, nil
 }
 
 // query compiles the policies of one entry point for one question to them. A nil query comes with problems.

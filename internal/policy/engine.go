@@ -3,21 +3,21 @@ package policy
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/rego"
-	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"postern/internal/policy/plan"
 )
 
 // Engine is one policy, compiled and proved on the samples. It never changes and may be used by any number of goroutines.
 type Engine struct {
 	queries  map[string]*rego.PreparedEvalQuery // by entry point
+	plans    map[string]*plan.Program           // the same questions, for what can be planned
 	config   map[string]*ast.Term               // data.postern.config.ENTRY, for the sentences
 	timeout  time.Duration
 	digest   string
@@ -65,7 +65,7 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 
 // engine compiles the program for every entry point.
 func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
-	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
+	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, plans: map[string]*plan.Program{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
 		around: p.surroundings(), faults: &faults{}, cache: newCache(), terms: newTermsCache(), texts: p.teamTexts(),
 		counts: p.replaced || fmt.Sprint(settingsOf(p.data, "enroll")["max_devices"]) != "0"}
 	if e.timeout <= 0 {
@@ -73,12 +73,12 @@ func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, er
 	}
 	var problems []Problem
 	for _, entry := range entries {
-		query, clock, found, err := p.prepare(ctx, entry)
+		query, planned, clock, found, err := p.prepare(ctx, entry)
 		if err != nil {
 			return nil, nil, err
 		}
 		problems = append(problems, found...)
-		e.queries[entry] = query
+		e.queries[entry], e.plans[entry] = query, planned
 		e.config[entry] = configOf(p.data, entry)
 		if entry == "access" {
 			e.clock = clock
@@ -229,27 +229,4 @@ func (e *Engine) decide(ctx context.Context, entry string, input func() *ast.Ter
 	d, err = e.decision(entry, answer, in)
 	d.Policy = digest
 	return d, err
-}
-
-// evaluate runs the query and returns the decision as the policy wrote it. Time is bounded by a cancel that OPA looks at, without a goroutine.
-func (e *Engine) evaluate(ctx context.Context, entry string, input ast.Value) (ast.Value, error) {
-	cancel := topdown.NewCancel()
-	timer := time.AfterFunc(e.timeout, cancel.Cancel)
-	defer timer.Stop()
-	rs, err := e.queries[entry].Eval(ctx, rego.EvalParsedInput(input), rego.EvalMetrics(metrics.NoOp()), rego.EvalExternalCancel(cancel))
-	switch {
-	case topdown.IsCancel(err):
-		return nil, fmt.Errorf("%w: more than %v", ErrTimeout, e.timeout)
-	case err != nil:
-		return nil, err
-	case len(rs) == 0:
-		return nil, ErrUndefined
-	case len(rs) > 1 || len(rs[0].Expressions) != 1:
-		return nil, errors.New("the policy has more than one decision for this input")
-	}
-	v, ok := rs[0].Expressions[0].Value.(ast.Value)
-	if !ok {
-		return nil, fmt.Errorf("decision of type %T", rs[0].Expressions[0].Value)
-	}
-	return v, nil
 }

@@ -1,0 +1,78 @@
+package plan
+
+import (
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/ir"
+)
+
+// literal returns how many statements, of which the first makes a collection, do no more than write out a constant; 0 if it is none.
+func (c *compiler) literal(list []ir.Stmt, target ir.Local) int {
+	n := 1
+	for n < len(list) && c.adds(list[n], target) {
+		n++
+	}
+	if n == 1 || c.changed(list[n:], target) { // an empty one may be filled in another block
+		return 0
+	}
+	return n
+}
+
+// adds reports whether a statement puts what is known at load into the collection.
+func (c *compiler) adds(s ir.Stmt, target ir.Local) bool {
+	known := func(list ...ir.Operand) bool {
+		for _, o := range list {
+			if l, ok := o.Value.(ir.Local); ok && c.facts[l].value == nil {
+				return false
+			}
+		}
+		return true
+	}
+	switch s := s.(type) {
+	case *ir.ArrayAppendStmt:
+		return s.Array == target && known(s.Value)
+	case *ir.ObjectInsertStmt:
+		return s.Object == target && known(s.Key, s.Value)
+	case *ir.SetAddStmt:
+		return s.Set == target && known(s.Value)
+	}
+	return false
+}
+
+// changed reports whether the statements put anything into the collection, or make another one.
+func (c *compiler) changed(list []ir.Stmt, target ir.Local) (found bool) {
+	each([]*ir.Block{{Stmts: list}}, func(s ir.Stmt) {
+		for _, l := range written2(s) {
+			found = found || l == target
+		}
+	})
+	return found
+}
+
+// constant makes the collection at load.
+func (c *compiler) constant(list []ir.Stmt, target ir.Local) []step {
+	value := func(o ir.Operand) *ast.Term {
+		v := c.operand(o)
+		return v.value
+	}
+	var t *ast.Term
+	for _, s := range list {
+		switch s := s.(type) {
+		case *ir.MakeArrayStmt:
+			t = ast.NewTerm(ast.NewArray())
+		case *ir.MakeObjectStmt:
+			t = ast.NewTerm(ast.NewObject())
+		case *ir.MakeSetStmt:
+			t = ast.NewTerm(ast.NewSet())
+		case *ir.ArrayAppendStmt:
+			t = ast.NewTerm(t.Value.(*ast.Array).Append(value(s.Value)))
+		case *ir.ObjectInsertStmt:
+			t.Value.(ast.Object).Insert(value(s.Key), value(s.Value))
+		case *ir.SetAddStmt:
+			t.Value.(ast.Set).Add(value(s.Value))
+		}
+	}
+	if f := c.keep(target, fact{value: t}); f != nil {
+		return []step{f}
+	}
+	return nil
+}
