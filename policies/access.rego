@@ -245,7 +245,7 @@ credential_codes := {
 
 command_denied contains "no_certificate" if {
 	not input.certificate.present
-	not token_accepted
+	not token_sound
 }
 
 command_denied contains "certificate_held" if input.certificate.status == "held"

@@ -10,19 +10,19 @@ sole_profile if {
 without_certificate if {
 	input.duplicate.device_id_managed
 	input.certificate.status == "none"
-	not token_accepted
+	not token_sound
 }
 
 without_certificate if {
 	input.duplicate.device_id_managed
 	input.duplicate.managed_device != input.certificate.device
-	not token_accepted
+	not token_sound
 }
 
 without_certificate if {
 	input.duplicate.device_id_managed
 	input.duplicate.managed_device != input.device.id
-	token_accepted
+	token_sound
 }
 
 # Duplicate (b): one certificate under a second DeviceId of the same client family. The one that the MDM reports wins; otherwise the newcomer waits

@@ -100,6 +100,7 @@ never_lifted := {
 	"ticket_of_another_device",
 	"ticket_revoked",
 	"ticket_unknown",
+	"token_of_revoked_device",
 	"unreadable_credentials",
 	"wrong_audience",
 	"wrong_tenant",

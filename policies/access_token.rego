@@ -8,7 +8,13 @@ device_assured if certificate_good
 
 device_assured if token_accepted
 
+# A token does not outlast the certificates of its device: who has the newest one revoked or held must not go on by a token that was obtained before.
 token_accepted if {
+	token_sound
+	input.device.revoked == false
+}
+
+token_sound if {
 	input.assurance == "token"
 	input.now < input.assurance_until
 	input.ticket.status == "live"
@@ -48,6 +54,7 @@ sign_in_assured if {
 sign_in_assured if {
 	not input.certificate.present
 	ticket_of_device
+	input.device.revoked == false
 }
 
 ticket_of_device if {
@@ -74,6 +81,17 @@ about_device := {
 token_denied contains "no_certificate_or_ticket" if {
 	not input.certificate.present
 	not input.ticket.status in {"live", "revoked", "unknown"}
+}
+
+command_denied contains "token_of_revoked_device" if {
+	token_sound
+	input.device.revoked
+}
+
+token_denied contains "token_of_revoked_device" if {
+	not input.certificate.present
+	ticket_of_device
+	input.device.revoked
 }
 
 token_denied contains "ticket_unknown" if input.ticket.status == "unknown"

@@ -39,6 +39,12 @@ token_refusals := {
 	],
 	"retired": [{"/device/state": "retired"}, "deny", {"device_retired"}],
 	"suspended": [{"/device/suspended": true}, "deny", {"device_suspended"}],
+	"of a device whose newest certificate is revoked": [{"/device/revoked": true}, "deny", {"token_of_revoked_device"}],
+	"of such a device, under its own DeviceId": [
+		{"/device/revoked": true, "/duplicate/device_id_managed": true, "/duplicate/managed_device": "dev-alice"},
+		"deny",
+		{"token_of_revoked_device"},
+	],
 	"quarantined": [{"/device/state": "quarantined"}, "quarantine", {"device_quarantined"}],
 	"under the DeviceId of another": [
 		{"/duplicate/device_id_managed": true, "/duplicate/managed_device": "dev-bob"},
@@ -51,6 +57,22 @@ test_token_refused[name] if {
 	some name, [changes, action, codes] in token_refusals
 	d := decision with input as with_token(changes) with data.postern.config.access.token_families as ["gmail"]
 	expect(d, action, codes)
+}
+
+# Where tokens are not accepted, nothing is said of one.
+test_token_of_a_revoked_device_where_none_counts if {
+	d := decision with input as with_token({"/device/revoked": true})
+	expect(d, "deny", {"no_certificate"})
+}
+
+# Neither an exception, nor a rollout, nor a break-glass account makes such a token count.
+test_token_of_a_revoked_device_is_never_lifted if {
+	d := decision with input as with_token({"/device/revoked": true})
+		with data.postern.config.access.token_families as ["gmail"]
+		with data.postern.access.team as excused(["token_of_revoked_device", "no_certificate"])
+		with data.postern.config.access.rollout as {"token_of_revoked_device": [{"stage": "observe"}], "no_certificate": [{"stage": "observe"}]}
+		with data.postern.config.access.break_glass as [{"user": "alice@contoso.com"}]
+	expect(d, "deny", {"token_of_revoked_device"})
 }
 
 # Sign-ins at the OAuth front.
@@ -90,6 +112,7 @@ sign_in_refusals := {
 		{"ticket_unknown", "unmanaged_device"},
 	],
 	"revoked ticket": [{"/ticket/status": "revoked"}, "deny", {"ticket_revoked"}],
+	"ticket of a device whose newest certificate is revoked": [{"/device/revoked": true}, "deny", {"token_of_revoked_device"}],
 	"ticket of another device": [object.union(by_certificate, {"/ticket/device": "dev-bob"}), "deny", {"ticket_of_another_device"}],
 	"revoked certificate": [object.union(by_certificate, {"/certificate/status": "revoked"}), "deny", {"certificate_revoked"}],
 	"held certificate": [object.union(by_certificate, {"/certificate/status": "held"}), "deny", {"certificate_held"}],
@@ -145,6 +168,18 @@ test_sign_in_of_a_silent_device_by_exception if {
 test_sign_in_of_a_quarantined_device_by_exception if {
 	d := decision with input as signing_in({"/device/state": "quarantined"}) with data.postern.access.team as excused(["device_quarantined"])
 	expect(d, "allow", {"exception"})
+}
+
+test_no_exception_for_a_sign_in_of_a_revoked_device if {
+	d := decision with input as signing_in({"/device/revoked": true, "/device/silent_for": 604801})
+		with data.postern.access.team as excused(["device_silent", "token_of_revoked_device"])
+	expect(d, "deny", {"device_silent", "token_of_revoked_device"})
+}
+
+# With the new certificate the ticket counts again.
+test_sign_in_by_both_after_a_revocation if {
+	d := decision with input as signing_in(object.union(by_certificate, {"/device/revoked": false}))
+	expect(d, "allow", set())
 }
 
 test_no_exception_without_device if {

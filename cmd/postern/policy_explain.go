@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/url"
@@ -85,12 +86,12 @@ func (a *app) policyThatDecided(c *cobra.Command, digest, path string) (files po
 }
 
 func printExplanation(w io.Writer, d api.Decision, x *policy.Explanation, note string, all bool) {
-	fmt.Fprintf(w, "%s of %s (device %s, %s) was answered: %s\n", dash(printable(d.Command)), dash(printable(d.User)), dash(string(d.Device)), stamp(d.At), d.Action)
+	fmt.Fprintf(w, "%s of %s (device %s, %s) was answered: %s\n", dash(printable(d.Command)), dash(printable(d.User)), dash(string(d.Device)), stamp(d.At), answerText(d.Action))
 	if note != "" {
 		fmt.Fprintln(w, note)
 	}
 	if x.Decision.Action != d.Action {
-		fmt.Fprintf(w, "This policy decides otherwise: %s\n", x.Decision.Action)
+		fmt.Fprintf(w, "This policy decides otherwise: %s\n", answerText(x.Decision.Action))
 	}
 	switch {
 	case d.Action == trust.Fault:
@@ -100,15 +101,30 @@ func printExplanation(w io.Writer, d api.Decision, x *policy.Explanation, note s
 	}
 	for _, r := range x.Decision.Reasons {
 		fmt.Fprintf(w, "  %s\n    reason %s, rule: %s\n", printable(r.Text), r.Code, dash(policy.RuleTitle(r.Code, r.Rule)))
-		if r.Remedy != "" {
-			fmt.Fprintf(w, "    What to do: %s\n", printable(r.Remedy))
-		}
+		fmt.Fprintf(w, "    What to do: %s\n", cmp.Or(printable(r.Remedy), "the rule does not say; see below, or ask whoever wrote it"))
 	}
 	if d.Action == trust.Fault || len(d.Input) == 0 {
 		return // no policy was asked that could answer otherwise
 	}
 	printConditions(w, x.Conditions, all)
 	printChanges(w, x)
+}
+
+// answerText is an action in words.
+func answerText(a trust.Action) string {
+	switch a {
+	case trust.Allow:
+		return "allow (it gets what it asked for)"
+	case trust.Deny:
+		return "deny (refused)"
+	case trust.Quarantine:
+		return "quarantine (no mail until somebody lets it in, or the cause is gone)"
+	case trust.Pend:
+		return "pend (it waits until somebody approves it)"
+	case trust.Fault:
+		return "fault (try again later)"
+	}
+	return string(a)
 }
 
 // printConditions lists the conditions that fail, or all.
@@ -130,15 +146,29 @@ func printConditions(w io.Writer, conditions []policy.Condition, all bool) {
 			continue
 		case cond.Holds:
 			mark = "yes"
-		case cond.Waived:
-			fmt.Fprintf(w, "  no   %s (observed or lifted: it stops nothing here)\n", cond.Text)
-			continue
 		}
-		fmt.Fprintf(w, "  %s  %s\n", mark, cond.Text)
+		fmt.Fprintf(w, "  %s  %s%s\n", mark, printable(cond.Text), aside(cond))
 	}
 	if !all && hold > 0 {
 		fmt.Fprintf(w, "  %s (--all lists them)\n", others(hold, len(conditions)))
 	}
+}
+
+// aside says why a condition that does not hold did not decide.
+func aside(c policy.Condition) string {
+	switch {
+	case c.Why == policy.WhyObserved:
+		return " (only observed for now: this did not decide)"
+	case c.Why == policy.WhyException:
+		return " (lifted by an exception: this did not decide)"
+	case c.Why == policy.WhyBreakGlass:
+		return " (lifted for a break-glass account: this did not decide)"
+	case c.Why == policy.WhyFollows:
+		return " (follows from another one)"
+	case c.Waived:
+		return " (this stops nothing here)"
+	}
+	return ""
 }
 
 func others(hold, of int) string {

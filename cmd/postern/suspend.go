@@ -13,29 +13,6 @@ import (
 	"postern/internal/trust"
 )
 
-func (a *app) ownerCommand() *cobra.Command {
-	list := &cobra.Command{Use: "list", Short: "List owners", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		return get(a, c, "/owners", filters(c, "suspended", "after", "limit"), func(w io.Writer, all []trust.Owner) error {
-			rows := make([][]string, len(all))
-			for i, o := range all {
-				rows[i] = []string{o.Mail, dash(o.UPN), suspension(o.Suspended)}
-			}
-			return table(w, []string{"OWNER", "UPN", "SUSPENDED"}, rows)
-		})
-	}}
-	list.Flags().Bool("suspended", false, "only who is suspended")
-	listFlags(list, "after", "address of the last owner of the previous page")
-	show := &cobra.Command{Use: "show MAIL", Short: "Show an owner under all names", Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error {
-		return get(a, c, "/owners/"+url.PathEscape(args[0]), nil, func(w io.Writer, o trust.Owner) error {
-			return table(w, []string{"owner", o.Mail}, [][]string{{"names", strings.Join(o.Names(), ", ")}, {"delegations", dash(strings.Join(o.Delegations, ", "))},
-				{"suspended", suspension(o.Suspended)}})
-		})
-	}}
-	return group("owner", "Owners of devices: look up, suspend, reinstate", list, show,
-		suspendCommand(a, "suspend MAIL", "Keep every device of an owner out at once, until reinstated; touches no certificate and no CRL", "/owners/", printOwner),
-		reinstateCommand(a, "reinstate MAIL", "Let a suspended owner in again at once, with the same certificates", "/owners/", printOwner))
-}
-
 func (a *app) deviceSuspend() *cobra.Command {
 	return suspendCommand(a, "suspend ID", "Keep a device out at once, until reinstated; touches no certificate and no CRL", "/devices/", printState)
 }
@@ -81,13 +58,4 @@ func suspension(s *trust.Suspension) string {
 		text += ": " + s.Comment
 	}
 	return text
-}
-
-func printOwner(w io.Writer, o trust.Owner) error {
-	state := "not suspended"
-	if o.Suspended != nil {
-		state = "suspended"
-	}
-	_, err := fmt.Fprintf(w, "%s is %s\n", o.Mail, state)
-	return err
 }

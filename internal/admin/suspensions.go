@@ -15,6 +15,7 @@ func (a *Admin) suspensionRoutes(g *gin.RouterGroup) {
 	g.POST("/devices/:id/reinstate", handle(a.reinstateDevice))
 	g.GET("/owners", handle(a.listOwners))
 	g.GET("/owners/:mail", handle(a.showOwner))
+	g.PATCH("/owners/:mail", handle(a.updateOwner))
 	g.POST("/owners/:mail/suspend", handle(a.suspendOwner))
 	g.POST("/owners/:mail/reinstate", handle(a.reinstateOwner))
 }
@@ -44,6 +45,12 @@ func (a *Admin) listOwners(c *gin.Context, _ none) ([]trust.Owner, error) {
 
 func (a *Admin) showOwner(c *gin.Context, _ none) (trust.Owner, error) {
 	return a.cfg.Registry.Owner(c, c.Param("mail"))
+}
+
+func (a *Admin) updateOwner(c *gin.Context, in api.OwnerUpdate) (trust.Owner, error) {
+	mail := c.Param("mail")
+	_, rev, err := a.cfg.Registry.UpdateOwner(c, principal(c), mail, registry.OwnerUpdate{UPN: in.UPN, SAM: in.SAM, OID: in.OID, TID: in.TID, Aliases: in.Aliases, Delegations: in.Delegations})
+	return settled(c, a, rev, err, mail, a.cfg.Registry.Owner)
 }
 
 func (a *Admin) suspendOwner(c *gin.Context, in api.Suspend) (trust.Owner, error) {

@@ -72,6 +72,16 @@ type DeviceUpdate struct {
 	Delegations []string          `json:"delegations,omitempty"` // added to those known
 }
 
+// OwnerUpdate asks for PATCH /owners/{mail}. A field that is left out stays as it is, and an empty one is taken away.
+type OwnerUpdate struct {
+	UPN         *string  `json:"upn,omitempty"`
+	SAM         *string  `json:"sam,omitempty"`
+	OID         *string  `json:"oid,omitempty"`         // object id in Entra ID
+	TID         *string  `json:"tid,omitempty"`         // tenant
+	Aliases     []string `json:"aliases,omitempty"`     // added to those known
+	Delegations []string `json:"delegations,omitempty"` // added to those known
+}
+
 // NewChallenge asks for POST /challenges.
 type NewChallenge struct {
 	Device trust.DeviceID `json:"device"`

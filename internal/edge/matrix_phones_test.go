@@ -93,7 +93,7 @@ func phones() []row {
 			_, c := w.managed(alice, "")
 			w.polls(&c, sync(alice, aliceEAS))
 			return situation{&c, sync(bob, aliceEAS)}
-		}, blocked, "owner_mismatch", "signed in; the device"},
+		}, blocked, "owner_mismatch", "signs in as"},
 		{"a shared device that was handed to another user", func(w *world) situation {
 			d, c := w.managed(alice, "")
 			w.polls(&c, sync(alice, aliceEAS))
@@ -128,7 +128,7 @@ func phones() []row {
 			k := sync("info@contoso.com", aliceEAS)
 			k.auth = basic(alice)
 			return situation{&c, k}
-		}, blocked, "owner_mismatch", "signed in and asked for the mailbox of"},
+		}, blocked, "owner_mismatch", "asked for another mailbox"},
 		{"password at first, then a token", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			w.polls(&c, sync(alice, aliceEAS))
@@ -197,7 +197,7 @@ func wipes() []row {
 			_, c := w.managed(alice, aliceEAS)
 			w.polls(&c, sync(aliceEAS))
 			return situation{&c, sync("AFTERWIPE")}
-		}, blocked, "device_id_mismatch", "postern profile link ID"},
+		}, blocked, "device_id_mismatch", "postern profile link mp-"},
 		{"restored from a backup with its certificate: the help desk forgets the old profile", func(w *world) situation {
 			d, c := w.managed(alice, "")
 			w.polls(&c, sync(aliceEAS))

@@ -94,7 +94,7 @@ func credentials() []row {
 			k := command("FolderSync", bob, aliceEAS)
 			k.auth = basic(alice)
 			return situation{&c, k}
-		}, blocked, "owner_mismatch", "belongs to alice@contoso.com"},
+		}, blocked, "owner_mismatch", "asked for another mailbox"},
 		{"token of the owner", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			k := command("FolderSync", alice, aliceEAS)
@@ -119,7 +119,7 @@ func credentials() []row {
 			k := command("FolderSync", alice, aliceEAS)
 			k.auth = bearer(map[string]any{"upn": alice, "idtyp": "app"})
 			return situation{&c, k}
-		}, blocked, "app_only_credential", "belongs to the application"},
+		}, blocked, "app_only_credential", "belongs to a program"},
 		{"NTLM", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			k := command("FolderSync", alice, aliceEAS)
@@ -142,7 +142,7 @@ func strangers() []row {
 		}, http403, "unmanaged_device", "Nobody registered the device"},
 		{"no certificate, a command without WBXML", func(w *world) situation {
 			return situation{nil, command("GetAttachment", alice, aliceEAS)}
-		}, http403, "no_certificate", "brought no client certificate"},
+		}, http403, "no_certificate", "showed no client certificate"},
 		{"no certificate, the DeviceId of a managed phone by its MDM", func(w *world) situation {
 			w.managed(alice, aliceEAS)
 			return situation{nil, command("FolderSync", alice, strings.ToLower(aliceEAS))}

@@ -23,7 +23,10 @@ type Change struct {
 type changeOf[I any] struct {
 	Change
 	codes string // the reasons that it may settle, separated by blanks
+	about string // of what people can do: the facts that it changes, separated by blanks, where a rule of a team may ask for them
 	fact  string // of a team's rule, that gets another value; empty: what people can do
+	value string // that it gets, for people
+	last  bool   // said only where nothing else helps
 	apply func(*I)
 }
 
@@ -58,7 +61,8 @@ const (
 	maxChanges     = 3    // in one set
 	maxTries       = 4000 // decisions made to find out
 	maxAlternative = 5
-	maxValues      = 2 // of one fact
+	maxFound       = 20 // before those that say the same are put together
+	maxValues      = 5  // of one fact, told in one sentence
 )
 
 // search looks for the smallest sets of changes that make the answer another one.
@@ -70,30 +74,80 @@ type search[I any] struct {
 	tries    int
 }
 
+// option is a set of changes that works. Options are of a kind that differ in one change only: another value of a fact, or something that people can do about it.
+type option struct {
+	set    []Change
+	place  int      // of the change in which those of a kind differ
+	rest   string   // the words of the others
+	about  string   // the facts that it changes, where people can do it
+	fact   string   // that it gives another value, where a team's rule asks for it
+	values []string // that work
+	last   bool
+}
+
 // smallest returns the sets of the least size that work, each told once; alone limits the size to one.
 func (s *search[I]) smallest(ctx context.Context, in *I, alone bool) [][]Change {
-	most, found := maxChanges, [][]Change{}
+	most, found := maxChanges, []option{}
 	if alone {
 		most = 1
 	}
-	seen, values := map[string]bool{}, map[string]int{}
+	seen := map[string]bool{}
 	for size := 1; size <= most && len(found) == 0; size++ {
 		s.each(ctx, size, 0, nil, func(chosen []int) {
-			set, facts := make([]Change, len(chosen)), ""
-			for i, n := range chosen {
-				set[i] = s.possible[n].Change
-				facts += s.possible[n].fact
-			}
-			words := fmt.Sprint(set)
-			if len(found) >= maxAlternative && !alone || seen[words] || facts != "" && values[facts] >= maxValues || !s.works(ctx, in, chosen) {
+			o := s.option(chosen)
+			words, at := fmt.Sprint(o.set), slices.IndexFunc(found, o.alike)
+			if seen[words] || at >= 0 && len(found[at].values) >= maxValues || len(found) >= maxFound && !alone || !s.works(ctx, in, chosen) {
 				return
 			}
-			seen[words] = true
-			values[facts]++
-			found = append(found, set)
+			if seen[words] = true; at >= 0 {
+				found[at].values = append(found[at].values, o.values...)
+				return
+			}
+			found = append(found, o)
 		})
 	}
-	return settling(found)
+	return settling(tell(found, alone))
+}
+
+// option makes one of what was chosen. A change whose remedy only points at that of another one is left to that.
+func (s *search[I]) option(chosen []int) (o option) {
+	own := slices.DeleteFunc(slices.Clone(chosen), func(n int) bool { return defers(s.possible[n].Do) })
+	if len(own) == 0 {
+		own = chosen
+	}
+	for _, n := range own {
+		c := s.possible[n]
+		if c.fact != "" && c.Reason == "" || c.about != "" && o.fact == "" {
+			o.place, o.about, o.fact, o.values = len(o.set), c.about, c.fact, []string{c.value}
+		}
+		o.set, o.last = append(o.set, c.Change), o.last || c.last
+	}
+	for i, c := range o.set {
+		if i != o.place {
+			o.rest += fmt.Sprint(c)
+		}
+	}
+	return o
+}
+
+// alike reports whether two options only give the same fact another value.
+func (o option) alike(p option) bool { return o.fact != "" && o.fact == p.fact && o.rest == p.rest }
+
+// tell leaves out what another option says better, and tells the values of one fact together. all is for what would stop a request: every one of these counts.
+func tell(found []option, all bool) (sets [][]Change) {
+	for _, o := range found {
+		better := func(p option) bool { return o.rest == p.rest && slices.Contains(strings.Fields(p.about), o.fact) }
+		if o.last && len(found) > 1 || o.fact != "" && slices.ContainsFunc(found, better) {
+			continue
+		}
+		if o.fact != "" {
+			o.set[o.place].Do = "It is " + oneOf(o.values) + "."
+		}
+		if all || len(sets) < maxAlternative {
+			sets = append(sets, o.set)
+		}
+	}
+	return sets
 }
 
 // settling leaves, where there are any, only the sets that settle reasons and change nothing else: their words are the best.
@@ -103,7 +157,25 @@ func settling(found [][]Change) [][]Change {
 	}); len(only) > 0 {
 		return only
 	}
+	if found == nil {
+		return [][]Change{}
+	}
 	return found
+}
+
+// oneOf writes values for people. Of numbers the first is enough: others are like it.
+func oneOf(values []string) string {
+	if len(values) > 1 && strings.Trim(values[0], "0123456789.") == "" {
+		values = values[:1]
+	}
+	if len(values) > 1 && values[0] == nothing { // what is there helps more
+		values = values[1:]
+	}
+	last := len(values) - 1
+	if last == 0 {
+		return values[0]
+	}
+	return strings.Join(values[:last], ", ") + " or " + values[last]
 }
 
 // each calls fn for every set of so many changes.
@@ -127,32 +199,45 @@ func (s *search[I]) works(ctx context.Context, in *I, chosen []int) bool {
 	return err == nil && s.want(d.Action)
 }
 
-// teamChanges are the facts that the team rules which spoke compare with something: each with another value.
-func teamChanges[I any](p *program, in *I, d Decision) (all []changeOf[I]) {
+// teamChanges are what would settle the reasons that teams gave. A reason with a remedy of its own is told by it: settled is how the input of an entry point
+// is made one for which the code does not count. Of the others, and where that does not help, they are the facts that the rules which spoke compare with
+// something: each with another value.
+func teamChanges[I any](p *program, in *I, d Decision, settled func(in *I, code string)) (all []changeOf[I]) {
 	seen := map[string]bool{}
 	for _, reason := range d.Reasons {
-		if !isTeams(reason.Rule) {
+		if !isTeams(reason.Rule) || reason.Facts[stageFact] == "observe" {
 			continue
 		}
-		for _, m := range p.modules {
-			if m.Package.Path.String() != "data."+reason.Rule {
-				continue
-			}
-			for _, r := range m.Rules {
-				if !strings.Contains(r.String(), reason.Code) {
-					continue
-				}
-				ast.WalkRefs(r.Body, func(ref ast.Ref) bool {
-					if path := groundPath(ref); len(path) > 2 && path[0] == "input" && len(path) == len(ref) && !seen[ref.String()] {
-						seen[ref.String()] = true
-						all = append(all, otherValues(in, path[1:], r)...)
+		own := Change{reason.Code, reason.Text, reason.Remedy}
+		if reason.Remedy != "" {
+			all = append(all, changeOf[I]{Change: own, apply: func(in *I) { settled(in, reason.Code) }})
+		}
+		rules := p.rulesThatSay(reason.Rule, reason.Code)
+		if reason.Remedy == "" {
+			all = append(all, changeOf[I]{last: true, apply: func(in *I) { settled(in, reason.Code) }, Change: Change{Fact: "The rule " + reason.Code + " of " + reason.Rule + " speaks against it.",
+				Do: "What the rule asks for is settled. It names nothing to do: whoever wrote it knows" + p.placeOf(reason.Rule, reason.Code) + "."}})
+		}
+		for _, r := range rules {
+			ast.WalkRefs(r.Body, func(ref ast.Ref) bool {
+				if path := groundPath(ref); len(path) > 2 && path[0] == "input" && len(path) == len(ref) && !seen[ref.String()] {
+					seen[ref.String()] = true
+					for _, c := range otherValues(in, path[1:], r) {
+						if reason.Remedy != "" {
+							c.Change = own
+						}
+						all = append(all, c)
 					}
-					return false
-				})
-			}
+				}
+				return false
+			})
 		}
 	}
 	return all
+}
+
+// supposed is an exception that is made up to see whether a reason is the last that is in the way.
+func supposed(now int64, code string) ExceptionFacts {
+	return ExceptionFacts{ID: "supposed", GrantedBy: "supposed", Until: now + 1, Reasons: []string{code}}
 }
 
 // or returns the first text that is not empty.

@@ -11,7 +11,9 @@ type enrolChange = changeOf[EnrollInput]
 
 // enrolRemedies lists what could be different about an enrolment that was refused or waits.
 func (p *program) enrolRemedies(in *EnrollInput, d Decision) []enrolChange {
-	all := slices.Concat(registryRemedies(in), scepRemedies(in), teamChanges(p, in, d))
+	all := slices.Concat(registryRemedies(in), scepRemedies(in), teamChanges(p, in, d, func(in *EnrollInput, code string) {
+		in.Exceptions = append(slices.Clone(in.Exceptions), supposed(in.Now, code))
+	}))
 	return told(slices.DeleteFunc(all, func(c enrolChange) bool {
 		changed := in.clone()
 		c.apply(changed)
@@ -69,7 +71,7 @@ func scepRemedies(in *EnrollInput) (all []enrolChange) {
 			apply: func(in *EnrollInput) { in.Now = in.Renews.NotAfter - 1 }})
 	}
 	return append(all,
-		enrolChange{Change: Change{Fact: "Nobody has approved the request.", Do: "A PKI officer approves it: `postern pending approve`."}, codes: "approval_required ndes_approval_required",
+		enrolChange{Change: Change{Fact: "Nobody has approved the request.", Do: "When the device asks again, a PKI officer approves that request: `postern pending list` shows its ID, `postern pending approve ID`."}, codes: "approval_required ndes_approval_required",
 			apply: func(in *EnrollInput) { in.Approved = true }},
 		enrolChange{Change: Change{Fact: fmt.Sprintf("The key is %s with %d bits.", in.Key.Algorithm, in.Key.Bits), Do: "The SCEP profile asks for a stronger key."}, codes: "weak_key",
 			apply: func(in *EnrollInput) { in.Key.Algorithm, in.Key.Bits = "rsa", 1<<14 }},

@@ -14,7 +14,7 @@ import (
 var neverLifted = []string{"app_only_credential", "approval_required", "break_glass", "certificate_expired", "certificate_held", "certificate_not_trusted", "certificate_revoked",
 	"device_blocked", "device_retired", "device_suspended", "device_unknown", "domain_not_allowed", "duplicate_credentials", "exception", "names_another_user",
 	"ndes_approval_required", "no_certificate_or_ticket", "no_user", "owner_mismatch", "owner_suspended", "owner_unknown", "profile_refused", "renewal_certificate_expired",
-	"renewal_certificate_not_good", "ticket_of_another_device", "ticket_revoked", "ticket_unknown", "unreadable_credentials", "weak_key", "wrong_audience", "wrong_tenant"}
+	"renewal_certificate_not_good", "ticket_of_another_device", "ticket_revoked", "ticket_unknown", "token_of_revoked_device", "unreadable_credentials", "weak_key", "wrong_audience", "wrong_tenant"}
 
 // Liftable reports whether the built-in policies let an exception lift the reason.
 func Liftable(code string) bool { return !slices.Contains(neverLifted, code) }

@@ -124,6 +124,11 @@ func TestLiftableIsWhatTheRegoSays(t *testing.T) {
 			t.Errorf("%s: the Rego lifts it, and a grant would be refused", code)
 		}
 	}
+	for _, code := range ask("access", `data.postern.access.about_proof | {"certificate_superseded"}`) {
+		if !slices.Contains(withheldCodes, code) {
+			t.Errorf("%s: nothing lifts it for a revoked device, and nobody would be told so", code)
+		}
+	}
 	for _, code := range neverLifted {
 		if !slices.ContainsFunc(sayings, func(s saying) bool { return s.code == code }) {
 			t.Errorf("%s is no built-in reason", code)
@@ -155,6 +160,31 @@ func TestSays(t *testing.T) {
 	for code, want := range map[string]bool{"old_client": true, "device_silent": true, "old_clients": false, "": false} {
 		if e.Says(code) != want {
 			t.Errorf("%q: %v", code, !want)
+		}
+	}
+}
+
+// An exception that was granted for a device whose certificate is revoked is named with why it does not help, and only where it is for the reason.
+func TestExceptionThatDoesNotHelp(t *testing.T) {
+	e := mustLoad(t, Options{})
+	for name, c := range map[string]struct {
+		revoked bool
+		reasons []string
+		want    string
+	}{
+		"for the reason":     {true, []string{"device_silent", "no_certificate"}, "The exception ex-1, granted by token:desk until 2026-06-01 12:01 UTC, does not help: the newest certificate of the device dev-alice is revoked or on hold"},
+		"for another reason": {true, []string{"device_silent"}, ""},
+	} {
+		in := managedSample()
+		bare(&in)
+		in.Device.Revoked, in.Exceptions = c.revoked, granted(sampleNow+60, c.reasons...)
+		d, err := e.Access(t.Context(), &in)
+		if err != nil || d.Action != trust.Deny || len(d.Reasons) != 1 {
+			t.Fatalf("%s: %+v, %v", name, d, err)
+		}
+		r := d.Reasons[0]
+		if got := strings.Contains(r.Text, "does not help"); got != (c.want != "") || !strings.Contains(r.Text, c.want) || !strings.Contains(r.Remedy, "postern device show dev-alice") {
+			t.Errorf("%s: %s %s", name, r.Text, r.Remedy)
 		}
 	}
 }

@@ -44,9 +44,29 @@ func refusals() (access []accessSample, enrol []enrollSample) {
 	with("the owner asks for another mailbox", func(in *AccessInput) { in.Credential = someone("info@contoso.com", "alice@contoso.com") })
 	with("a bare login name", func(in *AccessInput) { in.Credential = someone("alice") })
 	with("a token of another tenant", func(in *AccessInput) { in.Credential.TID = "t-fabrikam" })
-	with("a damaged token", func(in *AccessInput) {
+	with("a damaged sign-in", func(in *AccessInput) {
+		in.Credential = CredentialFacts{Kind: "none", Problem: "unreadable_credentials", Names: map[string]bool{}}
+	})
+	with("a token that nobody can read", func(in *AccessInput) {
 		in.Credential = CredentialFacts{Kind: "bearer", Problem: "unreadable_credentials", Names: map[string]bool{}}
 	})
+	with("a token that names an account only", func(in *AccessInput) {
+		in.Credential = CredentialFacts{Kind: "bearer", Problem: "unreadable_credentials", OID: "o-alice-2", TID: "t-contoso", Names: map[string]bool{}}
+	})
+	with("the owner under another account", func(in *AccessInput) { in.Credential.OID = "o-alice-2" })
+	with("no sign-in", func(in *AccessInput) { in.Credential = CredentialFacts{Kind: "none", Names: map[string]bool{}} })
+	with("a second account on the phone", func(in *AccessInput) {
+		bare(in)
+		in.Duplicate = DuplicateFacts{DeviceIDManaged: true, ManagedDevice: "dev-alice"}
+	})
+	with("suspended, with its owner", func(in *AccessInput) {
+		in.Device.Suspended, in.Device.SuspendedAt, in.Device.SuspendReason = true, sampleNow-3600, "lost"
+		in.Owner.Suspended, in.Owner.SuspendedAt, in.Owner.SuspendReason = true, sampleNow-7200, "absent"
+	})
+	with("silent", func(in *AccessInput) { in.Device.SilentFor = 30 * 86400 })
+	with("kept from mail by hand", func(in *AccessInput) { in.Device.State = "quarantined" })
+	with("the DeviceId is another than the MDM reports", func(in *AccessInput) { in.Claimed.DeviceID = "appl9z" })
+	with("a mail profile that was refused", func(in *AccessInput) { in.Profile.Refused = true })
 	with("the DeviceId of another device", func(in *AccessInput) {
 		in.Device.EASDeviceID = ""
 		in.Duplicate = DuplicateFacts{DeviceIDManaged: true, ManagedDevice: "dev-bob"}
@@ -84,6 +104,11 @@ networks: {office: 203.0.113.0/24}
 	for _, s := range access {
 		printRefusal(t, &out, s.name, func(ctx context.Context) (*Explanation, error) { return Explain(ctx, o, &s.in) })
 	}
+	for _, s := range ownRefusals() {
+		printRefusal(t, &out, s.name, func(ctx context.Context) (*Explanation, error) {
+			return Explain(ctx, Options{Timeout: patient, Files: ownRules}, &s.in)
+		})
+	}
 	for _, s := range enrol {
 		printRefusal(t, &out, s.name, func(ctx context.Context) (*Explanation, error) { return ExplainEnroll(ctx, o, &s.in) })
 	}
@@ -117,7 +142,7 @@ func printRefusal(t *testing.T, out *strings.Builder, name string, ask func(cont
 	}
 	for _, c := range x.Conditions {
 		if !c.Holds {
-			fmt.Fprintf(out, "no: %s\n", c.Text)
+			fmt.Fprintf(out, "no%s: %s\n", known(c.Why == "", "", " ("+c.Why+")"), c.Text)
 		}
 	}
 	for i, set := range x.Changes {

@@ -29,11 +29,11 @@ networks: {guests: 198.51.100.0/24}
 		fails  string // the condition
 		does   string // in what has to be done
 	}{
-		"no certificate":  {func(in *AccessInput) { in.Certificate, in.Assurance = CertFacts{Status: "none"}, "claimed" }, "certificate_good", "mail profile that brings the certificate"},
-		"revoked":         {func(in *AccessInput) { in.Certificate.Status = "revoked" }, "certificate_good", "let it enrol"},
-		"held":            {func(in *AccessInput) { in.Certificate.Status = "held" }, "certificate_good", "cert release 0a1b"},
-		"expired":         {func(in *AccessInput) { in.Certificate.NotAfter = in.Now - 1 }, "certificate_good", "device challenge dev-alice"},
-		"untrusted":       {func(in *AccessInput) { in.Certificate.Problem = "untrusted" }, "certificate_good", "install the profile again"},
+		"no certificate":  {func(in *AccessInput) { in.Certificate, in.Assurance = CertFacts{Status: "none"}, "claimed" }, "device_assured", "mail profile that brings the certificate"},
+		"revoked":         {func(in *AccessInput) { in.Certificate.Status = "revoked" }, "device_assured", "let it enrol"},
+		"held":            {func(in *AccessInput) { in.Certificate.Status = "held" }, "device_assured", "cert release 0a1b"},
+		"expired":         {func(in *AccessInput) { in.Certificate.NotAfter = in.Now - 1 }, "device_assured", "device challenge dev-alice"},
+		"untrusted":       {func(in *AccessInput) { in.Certificate.Problem = "untrusted" }, "device_assured", "install the profile again"},
 		"not managed":     {func(in *AccessInput) { in.Device.Managed = false }, "device_managed", "Enrol the device in the MDM"},
 		"blocked":         {func(in *AccessInput) { in.Device.State = "blocked" }, "device_managed", "device unblock dev-alice"},
 		"retired":         {func(in *AccessInput) { in.Device.State = "retired" }, "device_managed", "device add"},
@@ -44,22 +44,22 @@ networks: {guests: 198.51.100.0/24}
 		"another user": {func(in *AccessInput) {
 			in.Credential.User, in.Credential.Names = "eve@contoso.com", map[string]bool{"eve@contoso.com": true}
 		}, "owner_matches", "belongs to alice@contoso.com"},
-		"unreadable sign-in": {func(in *AccessInput) { in.Credential.Problem = "unreadable_credentials" }, "credential_clean", "cut off or damaged"},
+		"unreadable sign-in": {func(in *AccessInput) { in.Credential.Problem, in.Credential.Kind = "unreadable_credentials", "none" }, "credential_clean", "cut off or damaged"},
 		"another DeviceId":   {func(in *AccessInput) { in.Device.EASDeviceID = "other" }, "device_id_matches", "eas-device-id"},
 		"a second profile": {func(in *AccessInput) {
 			in.Duplicate = DuplicateFacts{OtherDeviceID: "x", OtherLastSeen: in.Now, OtherIsOlder: true}
 			in.Device.EASDeviceID = ""
 		}, "sole_profile", "settle allow mp-1"},
 		"refused profile":          {func(in *AccessInput) { in.Profile.Refused = true }, "profile_accepted", "postern settle"},
-		"a team's label":           {func(in *AccessInput) { in.Device.Labels = map[string]string{"screen_lock": "no"} }, "", "empty, or not there"},
-		"a team's version":         {func(in *AccessInput) { in.Request.Version = 140 }, "", "16.1"},
+		"a team's label":           {func(in *AccessInput) { in.Device.Labels = map[string]string{"screen_lock": "no"} }, "no_rule_of_a_team", "empty, or not there"},
+		"a team's version":         {func(in *AccessInput) { in.Request.Version = 140 }, "no_rule_of_a_team", "16.1"},
 		"a team's compliance":      {func(in *AccessInput) { in.Device.Compliant = "no" }, "", "compliant"},
 		"old system":               {func(in *AccessInput) { in.Device.OSVersion, in.Device.OSNumber = "15.0", 15000000 }, "os_accepted", "Update the phone's system"},
 		"one device too many":      {func(in *AccessInput) { in.Device.Place, in.Owner.Devices = 3, 3 }, "place_in_line", "device retire"},
 		"non-compliant":            {func(in *AccessInput) { in.Device.Compliant = "no" }, "compliance_accepted", "MDM's app"},
 		"denied network":           {func(in *AccessInput) { in.Request.SourceIP = "198.51.100.9" }, "zone_accepted", "Use another network"},
 		"row of the sign-on table": {func(in *AccessInput) { in.Claimed.Family, in.Device.EASDeviceID = "nine", "" }, "sign_on_accepted", "family apple_mail"},
-		"denied platform":          {func(in *AccessInput) { in.Device.OS = "windows" }, "platform_accepted", "another platform"},
+		"denied platform":          {func(in *AccessInput) { in.Device.OS = "windows" }, "platform_accepted", "another system"},
 		"two at once":              {func(in *AccessInput) { in.Device.Managed, in.Device.SilentFor = false, 30*86400 }, "device_heard", "let it check in"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +69,7 @@ networks: {guests: 198.51.100.0/24}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if x.Decision.Action == trust.Allow || x.Beyond || len(x.Conditions) != len(accessConditions) {
+			if x.Decision.Action == trust.Allow || x.Beyond || len(x.Conditions) != len(accessConditions)+1 {
 				t.Fatalf("%+v", x)
 			}
 			for _, cond := range x.Conditions {
@@ -105,5 +105,76 @@ func TestExplainAnAllow(t *testing.T) {
 		if !c.Holds {
 			t.Errorf("%s does not hold", c.Rule)
 		}
+	}
+}
+
+// What is said of the rules of teams: their own words, where they are written, and what did not decide.
+func TestExplainTeams(t *testing.T) {
+	o := Options{Files: Files{"own/lock.rego": []byte(`package postern.access.team.lock
+
+deny contains {"code": "no_lock", "text": "No lock.", "remedy": "Set a lock."} if input.device.labels.lock == "no"
+
+deny contains "odd_label" if not input.device.labels.kind in {"phone", "tablet"}
+
+deny contains "secret" if {
+	some name in data.secret
+	name == input.owner.mail
+}
+`), "data.yaml": []byte("secret: [alice@contoso.com]\n")}}
+	for name, c := range map[string]struct {
+		labels         map[string]string
+		rollout, users string
+		excepted       []string
+		condition, why string
+		changes        string
+	}{
+		"a remedy of its own": {labels: map[string]string{"lock": "no", "kind": "phone"}, users: "[]",
+			condition: "no_lock is said by postern.access.team.lock (own/lock.rego:3)", changes: "against no_lock: Set a lock.\n"},
+		"values of one fact": {labels: map[string]string{"kind": "tv"}, users: "[]", condition: "odd_label is said by postern.access.team.lock (own/lock.rego:5)",
+			changes: "The label kind of the device (device.labels.kind) is tv. It is phone or tablet.\n"},
+		"no fact helps": {labels: map[string]string{"kind": "phone"}, users: "[alice@contoso.com]", condition: "secret is said by",
+			changes: "The rule secret of postern.access.team.lock speaks against it. What the rule asks for is settled. It names nothing to do: whoever wrote it knows (own/lock.rego:7).\n"},
+		"two rules": {labels: map[string]string{"lock": "no", "kind": "tv"}, users: "[]", condition: "; odd_label is said by postern.access.team.lock (own/lock.rego:5)",
+			changes: "against no_lock: Set a lock.\nThe label kind of the device (device.labels.kind) is tv. It is phone or tablet.\n"},
+		"only observed": {labels: map[string]string{"lock": "no", "kind": "phone"}, users: "[]", rollout: "no_lock: [{stage: observe}]",
+			condition: "no_lock is said by", why: WhyObserved, changes: "-"},
+		"lifted by an exception": {labels: map[string]string{"lock": "no", "kind": "phone"}, users: "[]", excepted: []string{"no_lock"},
+			condition: "no_lock is said by", why: WhyException, changes: "-"},
+		"a break-glass account": {labels: map[string]string{"lock": "no", "kind": "phone"}, users: "[], break_glass: [{user: alice@contoso.com, why: duty}]",
+			condition: "no_lock is said by", why: WhyBreakGlass, changes: "-"},
+		"observed, while the device is blocked": {labels: map[string]string{"lock": "no", "kind": "blocked"}, users: "[]", rollout: "no_lock: [{stage: observe}], odd_label: [{stage: observe}]",
+			condition: "no_lock is said by", why: WhyObserved, changes: "against device_blocked: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			users, glass, _ := strings.Cut(c.users, "], ")
+			o.Files["data.yaml"] = []byte("secret: " + strings.TrimSuffix(users, "]") + "]\npostern: {config: {access: {rollout: {" + c.rollout + "}" + known(glass == "", "", ", "+glass) + "}}}\n")
+			in := managedSample()
+			if in.Device.Labels = c.labels; c.labels["kind"] == "blocked" {
+				in.Device.State = "blocked"
+			}
+			if c.excepted != nil {
+				in.Exceptions = granted(sampleNow+60, c.excepted...)
+			}
+			x, err := Explain(t.Context(), o, &in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := x.Conditions[len(x.Conditions)-1]
+			if last.Holds || last.Why != c.why || last.Waived != (c.why != "") || !strings.Contains(last.Text, c.condition) {
+				t.Errorf("%+v", last)
+			}
+			if (x.Decision.Action == trust.Allow) != (c.changes == "-") {
+				t.Fatalf("%+v", x.Decision)
+			}
+			var words strings.Builder
+			for _, set := range x.Changes {
+				for _, change := range set {
+					words.WriteString(known(change.Reason != "", "against "+change.Reason+": "+change.Do, change.Fact+" "+change.Do) + "\n")
+				}
+			}
+			if c.changes != "-" && !strings.HasPrefix(words.String(), c.changes) || strings.HasSuffix(c.changes, "\n") && words.String() != c.changes {
+				t.Errorf("changes:\n%swant:\n%s", words.String(), c.changes)
+			}
+		})
 	}
 }

@@ -31,6 +31,12 @@ func field[I any](in *I, path []string) (f reflect.Value, key string, ok bool) {
 	return f, "", true
 }
 
+// nothing is how a fact without value is told.
+const nothing = "empty, or not there"
+
+// fixed are facts that nobody can take away.
+var fixed = []string{"owner.", "certificate.", "device.id", "device.serial_number", "device.model"}
+
 // otherValues returns changes of one fact: to the constants of the rule that reads it, and to nothing, the nearest numbers first.
 func otherValues[I any](in *I, path []string, r *ast.Rule) (all []changeOf[I]) {
 	f, key, ok := field(in, path)
@@ -46,22 +52,34 @@ func otherValues[I any](in *I, path []string, r *ast.Rule) (all []changeOf[I]) {
 		}
 	}
 	values := candidates(f, key != "", r)
+	if slices.ContainsFunc(fixed, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+		values = slices.DeleteFunc(values, func(v string) bool { return v == "" })
+	}
 	if n, err := strconv.ParseInt(is, 10, 64); err == nil {
 		slices.SortStableFunc(values, func(a, b string) int { return cmp.Compare(distance(a, n), distance(b, n)) })
 	}
 	for _, value := range values {
-		text := or(value, "empty, or not there")
+		text := or(value, nothing)
 		if text == is {
 			continue
 		}
-		said := Change{Fact: fmt.Sprintf("The fact %s is %s.", name, FactText(name, or(is, "empty"))), Do: fmt.Sprintf("It is %s.", FactText(name, text))}
-		all = append(all, changeOf[I]{Change: said, fact: name + " ", apply: func(in *I) {
+		said := Change{Fact: fmt.Sprintf("%s is %s.", factName(path), FactText(name, or(is, "empty"))), Do: fmt.Sprintf("It is %s.", FactText(name, text))}
+		all = append(all, changeOf[I]{Change: said, fact: name, value: FactText(name, text), apply: func(in *I) {
 			if f, key, ok := field(in, path); ok {
 				setValue(f, key, value)
 			}
 		}})
 	}
 	return all
+}
+
+// factName calls a fact what people call it, where its path is not plain enough.
+func factName(path []string) string {
+	name := strings.Join(path, ".")
+	if len(path) == 3 && path[0] == "device" && path[1] == "labels" {
+		return "The label " + path[2] + " of the device (" + name + ")"
+	}
+	return "The fact " + name
 }
 
 func distance(value string, from int64) int64 {

@@ -27,7 +27,7 @@ type saying struct {
 // ranking is the order in which a decision lists its reasons, the most telling first.
 var ranking = []string{"device_retired", "certificate_revoked", "device_blocked", "device_suspended", "owner_suspended", "certificate_held", "duplicate_credentials",
 	"unreadable_credentials", "app_only_credential", "wrong_tenant", "wrong_audience", "owner_mismatch", "no_user", "certificate_not_trusted",
-	"certificate_expired", "certificate_superseded", "ticket_revoked", "ticket_of_another_device", "ticket_unknown", "no_certificate_or_ticket", "profile_refused",
+	"certificate_expired", "certificate_superseded", "token_of_revoked_device", "ticket_revoked", "ticket_of_another_device", "ticket_unknown", "no_certificate_or_ticket", "profile_refused",
 	"duplicate_profile_without_certificate", "no_certificate", "unmanaged_device", "device_silent", "device_not_compliant", "compliance_unknown", "os_too_old",
 	"os_version_unknown", "device_id_mismatch", "client_not_allowed", "platform_not_allowed", "eas_version_too_old", "zone_not_allowed", "sign_on_rule",
 	"command_not_allowed", "device_unknown", "not_managed", "owner_unknown", "names_another_user", "domain_not_allowed", "weak_key",
@@ -92,6 +92,11 @@ func (w words) of(path string) string {
 // is reports whether a fact is one of the values.
 func (w words) is(path string, values ...string) bool { return slices.Contains(values, w.of(path)) }
 
+// says is is without recording: for what only chooses the words.
+func (w words) says(path string, values ...string) bool {
+	return slices.Contains(values, w.engine.fact(w.entry, path, w.input))
+}
+
 // names returns the names of a set, sorted, without recording them.
 func (w words) names(path string) []string {
 	t := w.engine.term(w.entry, path, w.input)
@@ -125,7 +130,7 @@ func (e *Engine) explain(entry string, r *trust.Reason, input *ast.Term) {
 		s.text, s.remedy = or(text, s.text), or(remedy, s.remedy)
 	}
 	if r.Text == "" {
-		r.Text = w.fill(s.text)
+		r.Text = w.fill(s.text) + w.stopped(r.Code)
 	}
 	if r.Remedy == "" {
 		r.Remedy = w.fill(s.remedy)

@@ -16,52 +16,90 @@ var certificateSayings = []saying{
 		facts: "certificate.device owner.mail"},
 	{code: "certificate_not_trusted", page: "revoked",
 		text:   "The certificate of the connection is not accepted (status {certificate.status}).",
-		remedy: "The phone must use the certificate that its mail profile brought: install the profile again, or let the device enrol (`postern device challenge ID`).",
+		remedy: "The phone must use the certificate that its mail profile brought: install the profile again, or let the device enrol (`postern device challenge ID`; `postern device list` shows the ID).",
 		facts:  "certificate.serial certificate.issuer certificate.problem", say: sayNotTrusted},
 	{code: "certificate_expired", page: "revoked",
 		text:   "The certificate {certificate.serial} expired on {certificate.not_after|time}.",
 		remedy: "Let the device enrol again with a new challenge (`postern device challenge {certificate.device|id}`); an expired certificate cannot renew itself.",
 		facts:  "certificate.device owner.mail"},
 	{code: "certificate_superseded", page: "revoked",
-		text:   "The certificate {certificate.serial} was superseded, and its successor has been in use since {certificate.successor_first_use|time}: longer than the grace of {config.supersede_grace|span}.",
+		text:   "The certificate {certificate.serial} was replaced by a newer one (superseded), which has been in use since {certificate.successor_first_use|time}; the old one counts for {config.supersede_grace|span} after that, and these are over.",
 		remedy: "The mail profile on the phone must use the newer certificate, which the device has already: install the profile again. No new enrolment is needed.",
 		facts:  "certificate.device owner.mail", say: saySuperseded},
+	{code: "token_of_revoked_device", page: "revoked",
+		text:   "The phone came with a token instead of a certificate, and the newest certificate of its device {device.id} is revoked or on hold: its tokens count no longer either.",
+		remedy: withdrawnRemedy + " Its tokens count again from then on.",
+		facts:  "ticket.id owner.mail claimed.family request.source_ip", say: sayTokenOfRevoked},
 	{code: "ticket_revoked", page: "managed",
-		text:   "The address of the OAuth front that the phone signs in at (ticket {ticket.id}, device {ticket.device}) was revoked, or the device was given to another owner.",
-		remedy: "If the device may have mail, a PKI officer makes a new ticket (`postern device ticket {ticket.device|id}`), and its two addresses go into the mail profile.",
+		text:   "The phone signs in at an address that was made for the device {ticket.device} (its ticket {ticket.id}), and that ticket was revoked, or the device was given to another owner.",
+		remedy: "If the device may have mail, a PKI officer makes a new ticket (`postern device ticket {ticket.device|id}`), and its two addresses go into the mail profile in the MDM. Who revoked the old one: `postern audit list --object {ticket.device|id}`.",
 		facts:  "owner.mail request.source_ip"},
 	{code: "ticket_of_another_device", page: "managed",
-		text:   "The sign-in came to the address of the device {ticket.device} (ticket {ticket.id}) with the certificate of {certificate.device}.",
-		remedy: "The mail profile has to hold the ticket of its own device. If nobody mixed them up, revoke the ticket (`postern device revoke-ticket {ticket.id}`).",
+		text:   "The phone signs in at the address that was made for the device {ticket.device} (its ticket {ticket.id}), and shows the certificate of another device, {certificate.device}.",
+		remedy: "Put the addresses of its own ticket into the mail profile of {certificate.device} in the MDM (`postern device tickets --device {certificate.device|id}`). If nobody mixed the two up, somebody copied the address: revoke it (`postern device revoke-ticket {ticket.id}`).",
 		facts:  "certificate.serial owner.mail request.source_ip"},
 	{code: "ticket_unknown", page: "managed",
-		text:   "The sign-in came to an address of the OAuth front that was never given out.",
-		remedy: "A PKI officer makes a ticket for the device (`postern device ticket ID`), and its two addresses go into the mail profile.",
+		text:   "The phone signs in at an address for a device's ticket, and no such ticket was ever made.",
+		remedy: "A PKI officer makes a ticket for the device (`postern device ticket ID`; `postern device list` shows the ID), and its two addresses go into the mail profile in the MDM.",
 		facts:  "request.source_ip claimed.user_agent"},
 	{code: "no_certificate_or_ticket", page: "managed",
-		text:   "A sign-in asked for a token without the certificate and without the ticket of a device, so it was not passed on to the identity provider.",
-		remedy: "Use the mail profile that brings the certificate, or one with the two addresses of a ticket, which a PKI officer makes (`postern device ticket ID`).",
+		text:   "The phone signs in without the certificate of a device, and not at the address of a device's ticket, so the sign-in was not passed on to the identity provider.",
+		remedy: "Use the mail profile that the MDM made: it brings the certificate, or has the two addresses of a ticket, which a PKI officer makes (`postern device ticket ID`; `postern device list` shows the ID).",
 		facts:  "request.source_ip request.command claimed.user_agent"},
 	{code: "no_certificate", page: "managed",
-		text:   "The connection brought no client certificate (DeviceId {claimed.device_id}, client {claimed.family}).",
+		text:   "The phone showed no client certificate (DeviceId {claimed.device_id}, mail client {claimed.family}).",
 		remedy: "Use the mail profile that brings the certificate. A device that has none yet enrols first: `postern device challenge {device.id|id}`.",
-		facts:  "assurance ticket.id credential.user claimed.user_agent claimed.model duplicate.same_user_model"},
+		facts:  "assurance ticket.id credential.user claimed.user_agent claimed.model duplicate.same_user_model", say: sayNoCertificate},
 	{code: "duplicate_profile_without_certificate", page: "duplicates",
 		text:   "The DeviceId {claimed.device_id} belongs to the managed device {duplicate.managed_device}, and this request came without that device's certificate: it is a second mail profile on it, or a copy of its DeviceId.",
-		remedy: "Remove the hand-made mail account from the phone; the managed mail profile keeps working.",
-		facts:  "credential.user claimed.user_agent certificate.device", say: sayDuplicate},
+		remedy: "Remove the hand-made mail account from the phone; the managed mail profile keeps working. If nobody made one on {duplicate.managed_device|id}, somebody else's phone uses its DeviceId: the user agent and the address (`postern decision show`) say which.",
+		facts:  "credential.user claimed.user_agent request.source_ip certificate.device", say: sayDuplicate},
 }
 
-func sayRevoked(w words) (text, remedy string) {
-	if w.is("device.state", "retired") {
-		return "", "A revocation is final: what is registered anew enrols for a certificate of its own."
+func sayTokenOfRevoked(w words) (text, remedy string) {
+	if w.is("request.class", "token") {
+		return "The phone signs in at the address that was made for the device {device.id} (ticket {ticket.id}), and the newest certificate of that device is revoked or on hold: it gets no token.", ""
 	}
 	return "", ""
 }
 
+func sayRevoked(w words) (text, remedy string) {
+	if w.is("device.state", "retired") {
+		return "The certificate {certificate.serial} was revoked on {certificate.changed_at|time}, as those of a retired device are.", seeOther + "device_retired: the certificates of a retired device are revoked with it."
+	}
+	if w.of("certificate.reason") == "" {
+		return "The certificate {certificate.serial} was revoked on {certificate.changed_at|time} (no reason is recorded).", ""
+	}
+	return "", ""
+}
+
+// sayNoCertificate says what the phone showed instead, and leaves what to do to the reason that tells why there is no certificate.
+func sayNoCertificate(w words) (text, remedy string) {
+	until, now := w.engine.fact(w.entry, "assurance_until", w.input), w.engine.fact(w.entry, "now", w.input)
+	switch {
+	case w.says("device.revoked", "true"):
+		return "", withdrawnRemedy
+	case w.says("duplicate.device_id_managed", "true"):
+		return "", seeOther + "duplicate_profile_without_certificate: the managed mail profile of {duplicate.managed_device} has the certificate."
+	case !w.says("device.known", "true"), !w.says("device.managed", "true"), w.says("device.state", "pending"):
+		return "", seeOther + "unmanaged_device: the certificate comes when the device has enrolled."
+	case w.says("assurance", "token") && w.says("ticket.status", "live") && len(until) == len(now) && until <= now:
+		return "The phone showed no client certificate, and the token by which it was known as the device {device.id} ran out on {assurance_until|time} (client {claimed.family}).",
+			"The phone gets a new token by itself. If it does not, sign in on the phone again."
+	case w.says("assurance", "token") && w.says("ticket.status", "live"):
+		return "The phone showed no client certificate but a token of the device {device.id}, and a token alone is not enough for the mail client {claimed.family}.",
+			"Use the mail profile that brings the certificate. A policy author can accept tokens of this client (token_families in the policy's data)."
+	}
+	return "", ""
+}
+
+// withdrawnRemedy is what helps a device whose newest certificate is revoked or on hold.
+const withdrawnRemedy = "`postern device show {device.id|id}` lists the certificates. If the newest one is on hold, release it when the cause is settled (`postern cert release SERIAL`). " +
+	"If it is revoked and the device may have mail again, make a new challenge (`postern device challenge {device.id|id}`) and let it enrol."
+
 func saySuperseded(w words) (text, remedy string) {
 	if w.is("config.supersede_grace", "0") {
-		return "The certificate {certificate.serial} was superseded, and its successor has been in use since {certificate.successor_first_use|time}; no grace is allowed.", ""
+		return "The certificate {certificate.serial} was replaced by a newer one (superseded), which has been in use since {certificate.successor_first_use|time}; the old one counts no longer from then on.", ""
 	}
 	return "", ""
 }
@@ -95,6 +133,7 @@ func sayDuplicate(w words) (text, remedy string) {
 		owner = " (of {owner.mail})"
 	}
 	return strings.Join([]string{"A phone with the certificate of {certificate.device}", owner, " used the DeviceId {claimed.device_id}, which belongs to the managed device {duplicate.managed_device}."}, ""),
-		"Each phone uses the mail profile made for it: install the one of {certificate.device} again. If this phone should have that DeviceId, see `postern profile list --device {duplicate.managed_device}` " +
-			"and forget the profile that is wrong (`postern profile forget ID`)."
+		"Install the mail profile of {certificate.device} on this phone again: each phone uses the one that was made for it. If instead {duplicate.managed_device} is no longer in use and this phone has its DeviceId now, " +
+			"forget the old mail profile: in `postern profile list --device {duplicate.managed_device}` it is the one with the DEVICEID {claimed.device_id}, and if LAST SEEN says that it is really no longer in use, `postern profile forget ID` with its ID; " +
+			"where the MDM reports that DeviceId, also `postern device update {duplicate.managed_device} --eas-device-id \"\"`."
 }

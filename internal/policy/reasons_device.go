@@ -24,7 +24,7 @@ var stateSayings = []saying{
 			"Who suspended the owner: `postern audit list --object {owner.mail}`.",
 		facts: "device.id device.serial_number"},
 	{code: "device_quarantined", page: "managed",
-		text: "The device {device.id} is quarantined.",
+		text: "The device {device.id} is kept from mail until somebody has looked at it (quarantined).",
 		remedy: "A PKI officer lets it in again when the cause is settled (`postern device unblock {device.id}`), or retires it (`postern device retire {device.id}`). " +
 			"Who quarantined it, and why: `postern audit list --object {device.id}`.",
 		facts: "owner.mail"},
@@ -41,12 +41,12 @@ var deviceSayings = []saying{
 		remedy: "Open the MDM's app on the phone and let it check in; mail returns with the next sync of {device.source}.",
 		facts:  "owner.mail"},
 	{code: "device_not_compliant", page: "compliance",
-		text:   "The device {device.id} has not been compliant since {device.compliance_since|time}, according to {device.source}; the grace is {config.noncompliant_grace|span}.",
+		text:   "The device {device.id} has not been compliant since {device.compliance_since|time}, according to {device.source}; {config.noncompliant_grace|span} are allowed to put that right.",
 		remedy: "Open the MDM's app on the phone: it says what is missing. Mail returns with the report that the device is compliant.",
 		facts:  "owner.mail device.os_version", say: sayNotCompliant},
 	{code: "compliance_unknown", page: "compliance",
 		text:   "{device.source} does not say whether the device {device.id} is compliant.",
-		remedy: "Give the device a compliance policy in the MDM, and let it check in. A policy author decides what becomes of such devices (unknown_compliance in the policy's data).",
+		remedy: "Give the device a compliance policy in the MDM, and let it check in: mail returns when the MDM says that it is compliant. A policy author decides what becomes of such devices (unknown_compliance in the policy's data).",
 		facts:  "owner.mail", say: sayComplianceUnknown},
 	{code: "os_too_old", page: "versions",
 		text:   "The device {device.id} has version {os.version|version} of {device.os|os}; mail needs {os.minimum|version} or later.",
@@ -57,12 +57,12 @@ var deviceSayings = []saying{
 		remedy: "Open the MDM's app on the phone and let it check in; the MDM has to report the system and its version.",
 		facts:  "device.source claimed.platform owner.mail", say: sayVersionUnknown},
 	{code: "device_id_mismatch", page: "identity",
-		text: "The client claims the DeviceId {claimed.device_id}; the MDM reports {device.eas_device_id} for the device {device.id}.",
-		remedy: "Use the mail account of the managed profile on this device. If it is that one, link it: `postern profile list --device {device.id}`, then `postern profile link ID {device.id}`; " +
+		text: "The mail client says that its DeviceId is {claimed.device_id}; the MDM reports {device.eas_device_id} for the device {device.id}. It is another mail account or another phone, or the phone was set up anew.",
+		remedy: "Use the mail account of the managed profile on this device. If it is that one and the phone was set up anew, link it: `postern profile link {profile.id|id} {device.id}`; " +
 			"or a PKI officer corrects the DeviceId (`postern device update {device.id} --eas-device-id {claimed.device_id|id}`).",
 		facts: "claimed.family credential.user"},
 	{code: "profile_refused", page: "duplicates",
-		text:   "An administrator has refused the mail profile {profile.id} ({claimed.device_id}, client {claimed.family}) of {credential.user}.",
+		text:   "An administrator has refused the mail profile {profile.id} (DeviceId {claimed.device_id}, client {claimed.family}) of {credential.user}.",
 		remedy: "`postern audit list --object {profile.id}` says who and why; `postern settle allow {profile.id}` lets it in.",
 		facts:  "device.id certificate.serial"},
 	{code: "duplicate_profile_second_device_id", page: "duplicates",
@@ -85,18 +85,21 @@ func sayUnmanaged(w words) (text, remedy string) {
 	case !w.is("device.known", "true") && device != "":
 		return "The certificate {certificate.serial} is of the device {certificate.device}, which is not in the registry.", "A PKI officer registers the device (`postern device add`); then it enrols with a new challenge."
 	case !w.is("device.known", "true"):
-		return "Nobody registered the device that asks (DeviceId {claimed.device_id}).",
-			"A PKI officer registers the device (`postern device add`), or the MDM reports it; then it enrols (`postern device challenge ID`) and uses the mail profile that brings the certificate."
+		text = "Nobody registered the device that asks (DeviceId {claimed.device_id})."
+		if w.of("claimed.device_id") == "" {
+			text = "Nobody registered the device that asks, or it did not say which one it is."
+		}
+		return text, "A PKI officer registers the device (`postern device add`), or the MDM reports it; then it enrols (`postern device challenge ID`) and uses the mail profile that brings the certificate."
 	}
 	var texts, remedies []string
 	add := func(text, remedy string) { texts, remedies = append(texts, text), append(remedies, remedy) }
 	if !w.is("device.managed", "true") {
-		add("The device {device.id} is registered, but {device.source} does not report it as managed.", "Enrol the device in the MDM, and let it check in.")
+		add("The device {device.id} is registered, but {device.source} does not report it as managed (any longer).", "Enrol the device in the MDM, and let it check in: mail returns when the MDM has reported it.")
 	}
 	switch w.of("device.state") {
 	case "active", "blocked", "retired", "quarantined": // told by name
 	case "pending":
-		add("The device {device.id} is registered, but has not enrolled yet.", "Let it enrol: `postern device challenge {device.id}`.")
+		add("The device {device.id} is registered, but has not enrolled yet.", "Let it enrol (`postern device challenge {device.id}`); the mail profile that it gets then brings the certificate.")
 	default:
 		add("The device {device.id} is in the state {device.state}.", "A PKI officer looks at it: `postern device show {device.id}`.")
 	}
@@ -111,9 +114,9 @@ func sayNotCompliant(w words) (text, remedy string) {
 	if w.is("device.compliance_since", "", "0") {
 		since = "is not compliant (since when is not recorded)"
 	}
-	grace := "the grace is {config.noncompliant_grace|span}"
+	grace := "{config.noncompliant_grace|span} are allowed to put that right"
 	if w.is("config.noncompliant_grace", "", "0") {
-		grace = "no grace is allowed"
+		grace = "no time is allowed to put that right"
 	}
 	source := "according to {device.source}"
 	if w.is("device.source", "admin") {

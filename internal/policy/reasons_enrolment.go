@@ -1,6 +1,9 @@
 package policy
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // enrolmentSayings are about a SCEP request.
 var enrolmentSayings = []saying{
@@ -9,7 +12,7 @@ var enrolmentSayings = []saying{
 		remedy: "A PKI officer registers the device (`postern device add`); then make a challenge for it (`postern device challenge ID`).",
 		facts:  "source_ip"},
 	{code: "not_managed",
-		text:   "The device {device.id} is not managed according to {device.source}.",
+		text:   "The device {device.id} is registered, but {device.source} does not report it as managed.",
 		remedy: "Enrol the device in the MDM, and let it report the device as managed.",
 		facts:  "owner.mail"},
 	{code: "owner_unknown",
@@ -17,17 +20,17 @@ var enrolmentSayings = []saying{
 		remedy: "A PKI officer assigns the device to its owner: `postern device reassign {device.id} --owner MAIL`.",
 		facts:  "device.source"},
 	{code: "names_another_user",
-		text:   "The request names {requested.mails}, and the device belongs to {owner.mail}.",
-		remedy: "The SCEP profile must name the owner or nobody: correct it in the MDM. If the device is somebody else's, a PKI officer reassigns it (`postern device reassign {device.id|id} --owner MAIL`).",
-		facts:  "device.id"},
+		text:   "The device {device.id} asks for a certificate for {requested.mails}, and belongs to {owner.mail}.",
+		remedy: "In the MDM, correct the certificate profile (SCEP): it must name the owner, {owner.mail}, or nobody. If the device is somebody else's now, a PKI officer hands it over: `postern device reassign {device.id|id} --owner MAIL`.",
+		facts:  "device.serial_number", say: sayNamesAnother},
 	{code: "domain_not_allowed",
 		text:   "The issuer {issuer} may not certify addresses of {domain} (owner {owner.mail}).",
-		remedy: "The administrator of the server adds the domain to the issuer's configuration, or the owner gets an address of {domains}.",
+		remedy: "The administrator of the server adds {domain} to the domains of the issuer {issuer} in the configuration; or the owner gets an address of {domains}.",
 		facts:  "device.id"},
 	{code: "weak_key",
-		text:   "A key of {key.algorithm} with {key.bits} bits is not certified; RSA needs {config.min_rsa_bits} bits, ECDSA one of {config.ecdsa_bits}.",
-		remedy: "Set a stronger key in the SCEP profile of the MDM.",
-		facts:  "device.id"},
+		text:   "The device {device.id} asks for a certificate for a key that is too weak: {key.algorithm} with {key.bits} bits. RSA needs {config.min_rsa_bits} bits, ECDSA one of {config.ecdsa_bits}.",
+		remedy: "In the MDM, set the key of the certificate profile (SCEP) to RSA with at least {config.min_rsa_bits} bits, and let the device install the profile again.",
+		facts:  "owner.mail"},
 	{code: "renewal_certificate_expired",
 		text:   "The certificate {renews.serial} that signed the renewal is valid from {renews.not_before|time} to {renews.not_after|time} only.",
 		remedy: "Let the device enrol again with a new challenge: `postern device challenge {device.id|id}`.",
@@ -41,14 +44,22 @@ var enrolmentSayings = []saying{
 		remedy: "Wait, or enrol with a challenge: `postern device challenge {device.id|id}`.",
 		facts:  "device.id", say: sayTooEarly},
 	{code: "ndes_approval_required",
-		text: "The challenge was made for no device, and the device {device.id} has a certificate already.",
+		text: "The one-time password of the enrolment (challenge) was made for no device by name, and the device {device.id} has a certificate already: somebody else could ask in its place.",
 		remedy: "Make sure that it is {owner.mail}'s device that asks; then a PKI officer approves the request (`postern pending list`, `postern pending approve ID`), or rejects it. " +
 			"An MDM that names the device needs no approval.",
 		facts: "device.serial_number source_ip requested.mails"},
 	{code: "approval_required",
 		text:   "A PKI officer has to approve the enrolment of the device {device.id}.",
-		remedy: "See it with `postern pending list` and `postern pending show ID`; a PKI officer approves (`postern pending approve ID`) or rejects it. The client polls until then.",
+		remedy: "See it with `postern pending list` and `postern pending show ID`; a PKI officer approves (`postern pending approve ID`) or rejects it (`postern pending reject ID`). The device asks again by itself until then.",
 		facts:  "owner.mail device.serial_number source_ip"},
+}
+
+// sayNamesAnother names who would get the device.
+func sayNamesAnother(w words) (text, remedy string) {
+	if mails := w.of("requested.mails"); mails != "" && !strings.Contains(mails, ",") {
+		return "", "In the MDM, correct the certificate profile (SCEP): it must name the owner, {owner.mail}, or nobody. If {requested.mails} has the device now, a PKI officer hands it over: `postern device reassign {device.id|id} --owner {requested.mails}`."
+	}
+	return "", ""
 }
 
 func sayRenewsNotGood(w words) (text, remedy string) {

@@ -16,7 +16,10 @@ type accessChange = changeOf[AccessInput]
 // remedies lists what could be different about a request that was refused: for the built-in rules, things that people can do; for the rules of a team, the
 // facts that the rules which spoke read.
 func (p *program) remedies(in *AccessInput, d Decision) []accessChange {
-	all := slices.Concat(certificateRemedies(in), deviceRemedies(in), standingRemedies(in), signInRemedies(in), p.clientRemedies(in), p.networkRemedies(in), teamChanges(p, in, d))
+	all := slices.Concat(certificateRemedies(in), deviceRemedies(in), standingRemedies(in), signInRemedies(in), p.clientRemedies(in), p.networkRemedies(in),
+		teamChanges(p, in, d, func(in *AccessInput, code string) {
+			in.Exceptions = append(slices.Clone(in.Exceptions), supposed(in.Now, code))
+		}))
 	return told(slices.DeleteFunc(all, func(c accessChange) bool {
 		changed := in.clone()
 		c.apply(changed)
@@ -34,11 +37,11 @@ func certificateRemedies(in *AccessInput) []accessChange {
 		is = fmt.Sprintf("The certificate shown is %s (%s).", or(c.Status, "unknown"), or(c.Problem, "no fault in its form"))
 	}
 	return []accessChange{{Change: Change{Fact: is, Do: "The phone shows a good certificate of its device."},
-		codes: "duplicate_profile_without_certificate certificate_revoked certificate_held certificate_superseded certificate_expired certificate_not_trusted no_certificate no_certificate_or_ticket",
+		codes: "duplicate_profile_without_certificate certificate_revoked certificate_held certificate_superseded certificate_expired certificate_not_trusted token_of_revoked_device no_certificate no_certificate_or_ticket",
 		apply: func(in *AccessInput) {
 			c := &in.Certificate
 			c.Present, c.Problem, c.Status, c.Reason, c.Device, c.NotAfter = true, "", "good", "", or(in.Device.ID, "dev"), in.Now+year
-			c.Issuer, c.Serial, in.Assurance = or(c.Issuer, in.Request.Tenant), or(c.Serial, "00"), "certificate"
+			c.Issuer, c.Serial, in.Assurance, in.Device.Revoked = or(c.Issuer, in.Request.Tenant), or(c.Serial, "00"), "certificate", false
 			if in.Duplicate.ManagedDevice != "" {
 				in.Duplicate.ManagedDevice = c.Device
 			}
@@ -50,7 +53,7 @@ func standingRemedies(in *AccessInput) (all []accessChange) {
 	d, o := in.Device, in.Owner
 	switch d.State {
 	case "retired", "blocked", "quarantined":
-		all = append(all, accessChange{Change: Change{Fact: "The device is " + d.State + ".", Do: "The device is active."}, codes: "device_retired device_blocked device_quarantined",
+		all = append(all, accessChange{Change: Change{Fact: "The device is " + d.State + ".", Do: "The device is active."}, codes: "device_retired device_blocked device_quarantined", about: "device.state",
 			apply: func(in *AccessInput) { in.Device.State = "active" }})
 	}
 	return append(all,
@@ -67,15 +70,15 @@ func deviceRemedies(in *AccessInput) (all []accessChange) {
 	d, o := in.Device, in.Owner
 	if d.Compliant != "yes" {
 		all = append(all, accessChange{Change: Change{Fact: known(d.Compliant == "no", "The device is not compliant.", "Nobody says whether the device is compliant."), Do: "The MDM reports the device as compliant."},
-			codes: "device_not_compliant compliance_unknown", apply: func(in *AccessInput) { in.Device.Compliant, in.Device.ComplianceSince = "yes", in.Now }})
+			codes: "device_not_compliant compliance_unknown", about: "device.compliant", apply: func(in *AccessInput) { in.Device.Compliant, in.Device.ComplianceSince = "yes", in.Now }})
 	}
 	return append(all,
 		accessChange{Change: Change{Fact: "The device is not registered, managed and enrolled.", Do: "The device is registered, managed by its MDM and enrolled."},
 			codes: "unmanaged_device", apply: manage},
 		accessChange{Change: Change{Fact: fmt.Sprintf("The device was not heard of for %s.", span(d.SilentFor)), Do: "The device checks in with its MDM."},
-			codes: "device_silent", apply: func(in *AccessInput) { in.Device.SilentFor = 0 }},
+			codes: "device_silent", about: "device.silent_for", apply: func(in *AccessInput) { in.Device.SilentFor = 0 }},
 		accessChange{Change: Change{Fact: "The system of the device is " + systemOf(in) + ".", Do: "The system is updated, and the device checks in with its MDM, which reports the new version."},
-			codes: "os_too_old os_version_unknown", apply: func(in *AccessInput) {
+			codes: "os_too_old os_version_unknown", about: "device.os_number device.os_version", apply: func(in *AccessInput) {
 				in.Device.OS, in.Device.OSVersion, in.Device.OSNumber = or(in.Device.OS, or(in.Claimed.Platform, "ios")), "999", VersionNumber("999")
 			}},
 		accessChange{Change: Change{Fact: fmt.Sprintf("It is the owner's device number %d of %d in the order in which they enrolled.", d.Place, o.Devices),
@@ -101,6 +104,9 @@ func manage(in *AccessInput) {
 		in.Certificate.Device = d.ID
 	}
 	in.Owner.Known = in.Owner.Mail != ""
+	if in.Request.Class == "token" && in.Owner.Mail == "" { // a sign-in has no user yet
+		in.Owner = OwnerFacts{Known: true, Mail: "owner", Names: maps.Clone(in.Credential.Names), Delegations: map[string]bool{}}
+	}
 	if in.Owner.Mail == "" && in.Credential.User != "" {
 		in.Owner = OwnerFacts{Known: true, Mail: in.Credential.User, Names: maps.Clone(in.Credential.Names), Delegations: map[string]bool{}}
 	}
@@ -120,6 +126,12 @@ func deviceIDText(id string) string {
 func signInRemedies(in *AccessInput) []accessChange {
 	k, u := in.Credential, in.Duplicate
 	return []accessChange{
+		{Change: Change{Fact: "The address that the phone signs in at is of no ticket of its device that counts.", Do: "The phone signs in at the address of a ticket that was made for its device."},
+			codes: "ticket_unknown ticket_revoked ticket_of_another_device", apply: func(in *AccessInput) {
+				if in.Request.Class == "token" {
+					in.Ticket = TicketFacts{Status: "live", ID: or(in.Ticket.ID, "ticket"), Device: or(in.Device.ID, "dev")}
+				}
+			}},
 		{Change: Change{Fact: fmt.Sprintf("The request is for %s, and the device belongs to %s.", or(strings.Join(slices.Sorted(maps.Keys(k.Names)), ", "), or(k.User, "nobody")), or(in.Owner.Mail, "nobody that is known")),
 			Do: "The owner of the device signs in."},
 			codes: "owner_mismatch wrong_tenant app_only_credential", apply: func(in *AccessInput) {
@@ -156,17 +168,17 @@ func (p *program) clientRemedies(in *AccessInput) []accessChange {
 	platform := func(now string) string { return or(p.first("allowed_platforms"), other(now)) }
 	return []accessChange{
 		{Change: Change{Fact: fmt.Sprintf("The mail client is of the family %s.", or(in.Claimed.Family, "unknown")), Do: "A mail client of the family " + family + " is used."},
-			codes: "client_not_allowed unknown_client", apply: func(in *AccessInput) {
+			codes: "client_not_allowed unknown_client", about: "claimed.family", apply: func(in *AccessInput) {
 				in.Claimed.Family, in.Claimed.DeviceID = family, or(in.Device.EASDeviceID, in.Claimed.DeviceID)
 			}},
 		{Change: Change{Fact: fmt.Sprintf("The platform is %s.", platformName(or(in.Device.OS, in.Claimed.Platform))), Do: "A device of the platform " + platformName(platform(in.Device.OS)) + " is used."},
-			codes: "platform_not_allowed", apply: func(in *AccessInput) {
+			codes: "platform_not_allowed", about: "device.os claimed.platform", apply: func(in *AccessInput) {
 				in.Device.OS, in.Claimed.Platform = platform(in.Device.OS), platform(in.Claimed.Platform)
 			}},
 		{Change: Change{Fact: fmt.Sprintf("The command is %s.", or(in.Request.Command, "none")), Do: "Another command is sent."},
-			codes: "command_not_allowed", apply: func(in *AccessInput) { in.Request.Command = "sync" }},
+			codes: "command_not_allowed", about: "request.command", apply: func(in *AccessInput) { in.Request.Command = "sync" }},
 		{Change: Change{Fact: fmt.Sprintf("The protocol version is %s.", FactText("request.version", fmt.Sprint(in.Request.Version))), Do: "A client that speaks ActiveSync 16.1 is used."},
-			codes: "eas_version_too_old", apply: func(in *AccessInput) { in.Request.Version = 161 }},
+			codes: "eas_version_too_old", about: "request.version", apply: func(in *AccessInput) { in.Request.Version = 161 }},
 	}
 }
 
@@ -193,7 +205,7 @@ func (p *program) networkRemedies(in *AccessInput) (all []accessChange) {
 		}
 		seen[name] = true
 		all = append(all, accessChange{Change: Change{Fact: fmt.Sprintf("The request comes from %s (%s).", or(in.Request.SourceIP, "nowhere"), zonesText(is)),
-			Do: "The phone is in another network (" + zonesText(name) + ")."}, codes: "zone_not_allowed", apply: func(in *AccessInput) { in.Request.SourceIP = address.String() }})
+			Do: "The phone is in another network (" + zonesText(name) + ")."}, codes: "zone_not_allowed", about: "request.source_ip", apply: func(in *AccessInput) { in.Request.SourceIP = address.String() }})
 	}
 	return all
 }

@@ -278,6 +278,37 @@ func (r *Registry) PutOwner(ctx context.Context, p trust.Principal, o trust.Owne
 	return err
 }
 
+// OwnerUpdate is what is said anew of an owner. Nil leaves a name as it is; an empty one takes it away. Aliases and Delegations are added to those known.
+type OwnerUpdate struct {
+	UPN, SAM, OID, TID   *string
+	Aliases, Delegations []string
+}
+
+// UpdateOwner changes what is known of an owner; one that is not known is trust.ErrNotFound. The address itself is the key, and stays.
+func (r *Registry) UpdateOwner(ctx context.Context, p trust.Principal, mail string, u OwnerUpdate) (o trust.Owner, rev Revision, err error) {
+	mail = strings.ToLower(mail)
+	rev, err = r.update(ctx, p, ActOwnerPut, mail, func(t *txn) error {
+		if o, err = ownerOf(t, mail); err != nil {
+			return err
+		}
+		before, suspended := snapshot(o), o.Suspended
+		o.Suspended = nil // kept apart
+		for _, f := range []struct{ to, from *string }{{&o.UPN, u.UPN}, {&o.SAM, u.SAM}, {&o.OID, u.OID}, {&o.TID, u.TID}} {
+			if f.from != nil {
+				*f.to = strings.ToLower(strings.TrimSpace(*f.from))
+			}
+		}
+		o.Proxies, o.Delegations = union(o.Proxies, u.Aliases), union(o.Delegations, u.Delegations)
+		if err := errors.Join(checkOwner(o), put(t, tableOwners, mail, o)); err != nil {
+			return err
+		}
+		t.Touch(KindOwner, mail)
+		o.Suspended = suspended
+		return t.audit(AuditEntry{Action: ActOwnerPut, Object: mail, Before: before, After: snapshot(o)})
+	})
+	return o, rev, err
+}
+
 // mergeOwner adds new facts about an owner: single values replace, lists are united.
 func mergeOwner(t *txn, n trust.Owner) error {
 	mail, _, err := trust.Mail(n.Mail)

@@ -217,6 +217,31 @@ func TestPutOwner(t *testing.T) {
 	w.want(w.reg.PutOwner(t.Context(), officer, trust.Owner{Mail: "alice"}), trust.ErrInvalid)
 }
 
+// An owner is corrected: what is not named stays, an empty name goes, further names are added, and a suspension is not touched.
+func TestUpdateOwner(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.reg.PutOwner(t.Context(), officer, trust.Owner{Mail: "alice@contoso.com", UPN: "a@contoso.com", SAM: `contoso\alice`, OID: "o-1", TID: "t-1", Proxies: []string{"al@contoso.com"}}))
+	_, err := w.reg.SuspendOwner(t.Context(), officer, "alice@contoso.com", trust.SuspendAbsent, "")
+	w.must(err)
+	oid, tid, none := "O-2", " T-2 ", ""
+	_, rev, err := w.reg.UpdateOwner(t.Context(), officer, "Alice@Contoso.com", registry.OwnerUpdate{OID: &oid, TID: &tid, SAM: &none, Aliases: []string{"AL@contoso.com", "b@contoso.com"}, Delegations: []string{"Info@contoso.com"}})
+	w.must(err)
+	o, err := w.reg.Owner(t.Context(), "alice@contoso.com")
+	w.must(err)
+	if o.UPN != "a@contoso.com" || o.SAM != "" || o.OID != "o-2" || o.TID != "t-2" || strings.Join(o.Proxies, " ") != "al@contoso.com b@contoso.com" || strings.Join(o.Delegations, " ") != "info@contoso.com" ||
+		o.Suspended == nil || rev == 0 {
+		t.Errorf("owner %+v, revision %d", o, rev)
+	}
+	if e := w.newest(registry.AuditFilter{Action: registry.ActOwnerPut}); e.Object != "alice@contoso.com" || !strings.Contains(string(e.Before), "t-1") || !strings.Contains(string(e.After), "t-2") {
+		t.Errorf("audit %+v", e)
+	}
+	_, _, err = w.reg.UpdateOwner(t.Context(), officer, "nobody@contoso.com", registry.OwnerUpdate{OID: &oid})
+	w.want(err, trust.ErrNotFound)
+	long := strings.Repeat("x", 321)
+	_, _, err = w.reg.UpdateOwner(t.Context(), officer, "alice@contoso.com", registry.OwnerUpdate{OID: &long})
+	w.want(err, trust.ErrInvalid)
+}
+
 func TestListDevices(t *testing.T) {
 	w := newWorld(t)
 	for range 5 {

@@ -64,7 +64,9 @@ func deviceRules() []rule {
 			return err
 		}},
 		{registry.ActOwnerPut, "root officer", func(w *world, p trust.Principal) error {
-			return w.reg.PutOwner(w.Context(), p, trust.Owner{Mail: "alice@contoso.com"})
+			oid := "o-1"
+			_, _, err := w.reg.UpdateOwner(w.Context(), p, w.owner(), registry.OwnerUpdate{OID: &oid})
+			return err
 		}},
 		{registry.ActChallenge, "root officer desk", func(w *world, p trust.Principal) error {
 			_, _, err := w.reg.CreateChallenge(w.Context(), p, w.device("alice@contoso.com").ID, 0)
