@@ -18,7 +18,7 @@ var actions = map[string][]trust.Action{
 
 // decision reads what the policy answered. Anything that is not exactly a decision is an error: an allow names the rule that proved it, everything
 // else has a reason, and there is no field that this version does not know.
-func (e *Engine) decision(entry string, answer ast.Value, input *ast.Term) (Decision, error) {
+func (e *Engine) decision(q *question, answer ast.Value) (Decision, error) {
 	var d Decision
 	o, ok := answer.(ast.Object)
 	if !ok {
@@ -57,11 +57,11 @@ func (e *Engine) decision(entry string, answer ast.Value, input *ast.Term) (Deci
 		return d, bad
 	case seen != 3:
 		return d, errors.New("decision without action, reasons or valid_until")
-	case !slices.Contains(actions[entry], d.Action):
+	case !slices.Contains(actions[q.entry], d.Action):
 		return d, fmt.Errorf("decision: %q is not an action", d.Action)
 	}
 	var err error
-	if d.Reasons, err = e.reasons(entry, reasons, input); err != nil {
+	if d.Reasons, err = e.reasons(q, reasons); err != nil {
 		return d, err
 	}
 	switch {
@@ -74,11 +74,11 @@ func (e *Engine) decision(entry string, answer ast.Value, input *ast.Term) (Deci
 }
 
 // reasons reads a set or array of reasons and sorts them, the most telling first.
-func (e *Engine) reasons(entry string, t *ast.Term, input *ast.Term) ([]trust.Reason, error) {
+func (e *Engine) reasons(q *question, t *ast.Term) ([]trust.Reason, error) {
 	list := []trust.Reason{}
 	var bad error
 	each := func(x *ast.Term) {
-		r, err := e.reason(entry, x, input)
+		r, err := e.reason(q, x)
 		if err != nil && bad == nil {
 			bad = fmt.Errorf("reason %v: %w", x, err)
 		}
@@ -100,15 +100,15 @@ func (e *Engine) reasons(entry string, t *ast.Term, input *ast.Term) ([]trust.Re
 }
 
 // reason reads one reason: a code, or an object with a code and what is to be said about it.
-func (e *Engine) reason(entry string, t *ast.Term, input *ast.Term) (trust.Reason, error) {
+func (e *Engine) reason(q *question, t *ast.Term) (trust.Reason, error) {
 	r, err := readReason(t)
 	if err != nil {
 		return r, err
 	}
 	if r.Rule == "" {
-		r.Rule = "postern." + entry
+		r.Rule = "postern." + q.entry
 	}
-	e.explain(entry, &r, input)
+	e.explain(q.entry, &r, q.term())
 	return r, nil
 }
 

@@ -18,6 +18,7 @@ import (
 type Engine struct {
 	queries  map[string]*rego.PreparedEvalQuery // by entry point
 	plans    map[string]*plan.Program           // the same questions, for what can be planned
+	parts    []accessPart                       // that the plan about access reads
 	config   map[string]*ast.Term               // data.postern.config.ENTRY, for the sentences
 	timeout  time.Duration
 	digest   string
@@ -82,6 +83,9 @@ func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, er
 		e.config[entry] = configOf(p.data, entry)
 		if entry == "access" {
 			e.clock = clock
+			if planned != nil {
+				e.parts = accessParts(planned.Paths())
+			}
 		}
 	}
 	if len(problems) > 0 {
@@ -158,7 +162,7 @@ func (e *Engine) decideAccess(ctx context.Context, in *AccessInput) (Decision, e
 
 // ask decides about an input that has the facts of this policy's data.
 func (e *Engine) ask(ctx context.Context, in *AccessInput) (Decision, error) {
-	return e.decide(ctx, "access", func() *ast.Term { return in.valueWith(e.terms.of(in)) })
+	return e.decide(ctx, e.aboutAccess(in))
 }
 
 // CacheStats returns how often a decision was remembered.
@@ -172,7 +176,7 @@ func (e *Engine) Restless(d Decision) bool {
 
 // Enroll decides about one SCEP request. Every error is a *Fault.
 func (e *Engine) Enroll(ctx context.Context, in *EnrollInput) (Decision, error) {
-	d, err := e.decide(ctx, "enroll", func() *ast.Term { return e.surroundedEnrol(in).value() })
+	d, err := e.decide(ctx, &question{entry: "enroll", whole: func() *ast.Term { return e.surroundedEnrol(in).value() }})
 	if e.shadow != nil {
 		e.shadow.offerEnroll(in, e.digest, &d, err)
 	}
@@ -206,14 +210,14 @@ func (e *Engine) Eval(ctx context.Context, entry string, inputJSON []byte) (Deci
 }
 
 // decide is the barrier: whatever goes wrong behind it, panics included, is a fault.
-func (e *Engine) decide(ctx context.Context, entry string, input func() *ast.Term) (d Decision, err error) {
+func (e *Engine) decide(ctx context.Context, q *question) (d Decision, err error) {
 	digest := ""
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v", r)
 		}
 		if err != nil {
-			d, err = Decision{}, &Fault{Entry: entry, Policy: digest, Err: err}
+			d, err = Decision{}, &Fault{Entry: q.entry, Policy: digest, Err: err}
 			e.faults.add(err)
 		}
 	}()
@@ -221,12 +225,11 @@ func (e *Engine) decide(ctx context.Context, entry string, input func() *ast.Ter
 	if err := ctx.Err(); err != nil {
 		return d, err
 	}
-	in := input()
-	answer, err := e.evaluate(ctx, entry, in.Value)
+	answer, err := e.evaluate(ctx, q)
 	if err != nil {
 		return d, err
 	}
-	d, err = e.decision(entry, answer, in)
+	d, err = e.decision(q, answer)
 	d.Policy = digest
 	return d, err
 }

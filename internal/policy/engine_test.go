@@ -221,7 +221,7 @@ func TestFaults(t *testing.T) {
 					pairs = append(pairs, pair{k, v})
 				}
 			})
-			d, err := e.decide(t.Context(), "access", func() *ast.Term { return object(pairs...) })
+			d, err := e.decide(t.Context(), &question{entry: "access", whole: func() *ast.Term { return object(pairs...) }})
 			var f *Fault
 			if err == nil && d.Action == trust.Allow || err != nil && !errors.As(err, &f) {
 				t.Errorf("%+v, %v", d, err)

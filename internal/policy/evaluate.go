@@ -19,10 +19,10 @@ var answerKey = ast.StringTerm(answerVar)
 
 // evaluate returns the decision as the policy wrote it: from the plan of the question, or from OPA's own evaluator where there is none, or where it ends with an
 // error, of which OPA has the last word. Both have one limit of time.
-func (e *Engine) evaluate(ctx context.Context, entry string, input ast.Value) (ast.Value, error) {
+func (e *Engine) evaluate(ctx context.Context, q *question) (ast.Value, error) {
 	began := time.Now()
-	if p := e.plans[entry]; p != nil {
-		answers, err := p.Eval(ctx, input, deadline{began, e.timeout})
+	if p := e.plans[q.entry]; p != nil {
+		answers, err := p.Eval(ctx, q.input(), deadline{began, e.timeout})
 		switch {
 		case topdown.IsCancel(err):
 			return nil, e.tooLong()
@@ -32,7 +32,7 @@ func (e *Engine) evaluate(ctx context.Context, entry string, input ast.Value) (a
 			return answers[0].Get(answerKey).Value, nil
 		}
 	}
-	return e.evaluateByOPA(ctx, entry, input, e.timeout-time.Since(began))
+	return e.evaluateByOPA(ctx, q.entry, q.term().Value, e.timeout-time.Since(began))
 }
 
 func (e *Engine) tooLong() error { return fmt.Errorf("%w: more than %v", ErrTimeout, e.timeout) }

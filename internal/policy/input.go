@@ -32,44 +32,54 @@ type pair = [2]*ast.Term
 
 func object(pairs ...pair) *ast.Term { return ast.NewTerm(ast.NewObject(pairs...)) }
 
-func text(name, s string) pair {
+func text(name, s string) pair { return pair{keys[name], textTerm(s)} }
+
+func textTerm(s string) *ast.Term {
 	if s == "" {
-		return pair{keys[name], ast.InternedEmptyString}
+		return ast.InternedEmptyString
 	}
-	return pair{keys[name], ast.StringTerm(s)}
+	return ast.StringTerm(s)
 }
 
-func number(name string, n int64) pair {
+func number(name string, n int64) pair { return pair{keys[name], numberTerm(n)} }
+
+func numberTerm(n int64) *ast.Term {
 	if int64(int(n)) == n && ast.HasInternedIntNumberTerm(int(n)) {
-		return pair{keys[name], ast.InternedTerm(int(n))}
+		return ast.InternedTerm(int(n))
 	}
-	return pair{keys[name], ast.NewTerm(ast.Number(strconv.FormatInt(n, 10)))}
+	return ast.NewTerm(ast.Number(strconv.FormatInt(n, 10)))
 }
 
 func boolean(name string, b bool) pair { return pair{keys[name], ast.InternedTerm(b)} }
 
-func set(name string, m map[string]bool) pair {
+func set(name string, m map[string]bool) pair { return pair{keys[name], setTerm(m)} }
+
+func setTerm(m map[string]bool) *ast.Term {
 	pairs := make([]pair, 0, len(m))
 	for k, in := range m {
 		pairs = append(pairs, pair{ast.StringTerm(k), ast.InternedTerm(in)})
 	}
-	return pair{keys[name], object(pairs...)}
+	return object(pairs...)
 }
 
-func table(name string, m map[string]string) pair {
+func table(name string, m map[string]string) pair { return pair{keys[name], tableTerm(m)} }
+
+func tableTerm(m map[string]string) *ast.Term {
 	pairs := make([]pair, 0, len(m))
 	for k, value := range m {
 		pairs = append(pairs, pair{ast.StringTerm(k), ast.StringTerm(value)})
 	}
-	return pair{keys[name], object(pairs...)}
+	return object(pairs...)
 }
 
-func array(name string, s []string) pair {
+func array(name string, s []string) pair { return pair{keys[name], arrayTerm(s)} }
+
+func arrayTerm(s []string) *ast.Term {
 	terms := make([]*ast.Term, len(s))
 	for i, v := range s {
 		terms[i] = ast.StringTerm(v)
 	}
-	return pair{keys[name], ast.ArrayTerm(terms...)}
+	return ast.ArrayTerm(terms...)
 }
 
 func (in *AccessInput) value() *ast.Term { return in.valueWith(in.standing()) }

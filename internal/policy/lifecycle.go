@@ -52,7 +52,7 @@ func (e *Engine) Lifecycle(ctx context.Context, in *LifecycleInput) (Decision, e
 	if !e.replaced {
 		same.Owner.Groups = e.around.groupsOf(&in.Owner)
 	}
-	return e.decide(ctx, "lifecycle", func() *ast.Term { return same.value() })
+	return e.decide(ctx, &question{entry: "lifecycle", whole: same.value})
 }
 
 type lifecycleSample struct {

@@ -96,7 +96,7 @@ func TestOutputSchemas(t *testing.T) {
 	}
 	check := func(entry, name string, input *ast.Term) {
 		t.Helper()
-		answer, err := e.evaluate(t.Context(), entry, input.Value)
+		answer, err := e.evaluate(t.Context(), &question{entry: entry, whole: func() *ast.Term { return input }})
 		if err != nil || !matches(entry, answer) {
 			t.Errorf("%s/%s: %v, %v", entry, name, answer, err)
 		}
@@ -116,7 +116,7 @@ func TestOutputSchemas(t *testing.T) {
 		`{"action": "deny", "reasons": ["a"], "valid_until": -1}`, `{"action": "deny", "reasons": ["a"], "valid_until": 0, "extra": 1}`, `{"action": "deny", "reasons": "a", "valid_until": 0}`} {
 		answer := ast.MustParseTerm(text).Value
 		in := managedSample()
-		_, err := e.decision("access", answer, in.value())
+		_, err := e.decision(e.aboutAccess(&in), answer)
 		if by := matches("access", answer); by != (err == nil) {
 			t.Errorf("%s: by the schema %v, read with %v", text, by, err)
 		}

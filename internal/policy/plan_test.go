@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
@@ -147,26 +146,26 @@ func planCases(t testing.TB) map[string]*Engine {
 }
 
 // sameByOPA asks the plan and OPA about an input. It returns whether the plan had the answer.
-func sameByOPA(t *testing.T, name string, e *Engine, entry string, in *ast.Term) bool {
+func sameByOPA(t *testing.T, name string, e *Engine, q *question) bool {
 	t.Helper()
-	p := e.plans[entry]
+	p := e.plans[q.entry]
 	if p == nil {
-		if e.queries[entry] != nil {
-			t.Errorf("%s: no plan of %s", name, entry)
+		if e.queries[q.entry] != nil {
+			t.Errorf("%s: no plan of %s", name, q.entry)
 		}
 		return true
 	}
-	answers, err := p.Eval(t.Context(), in.Value, topdown.NewCancel())
+	answers, err := p.Eval(t.Context(), q.input(), topdown.NewCancel())
 	if err != nil {
 		return false // OPA is asked
 	}
-	want, wrong := e.evaluateByOPA(t.Context(), entry, in.Value, time.Minute)
+	want, wrong := e.evaluateByOPA(t.Context(), q.entry, q.term().Value, time.Minute)
 	switch {
 	case len(answers) == 0 && wrong == ErrUndefined: //nolint:errorlint // the very one
 	case wrong != nil:
-		t.Errorf("%s: %v has an answer, and for OPA the error %v", name, in, wrong)
+		t.Errorf("%s: %v has an answer, and for OPA the error %v", name, q.term(), wrong)
 	case len(answers) != 1 || answers[0].Get(answerKey).Value.Compare(want) != 0:
-		t.Errorf("%s: %v\nby plan %v\nby OPA  %v", name, in, answers, want)
+		t.Errorf("%s: %v\nby plan %v\nby OPA  %v", name, q.term(), answers, want)
 	}
 	return true
 }
@@ -177,9 +176,9 @@ func TestPlanIsOPA(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			asked, left := 0, 0
 			for seed := range uint64(1500) {
-				for entry, in := range oddInputs(seed) {
+				for _, q := range oddQuestions(e, seed) {
 					asked++
-					if !sameByOPA(t, name, e, entry, in) {
+					if !sameByOPA(t, name, e, q) {
 						left++
 					}
 				}
@@ -196,15 +195,15 @@ func FuzzPlanIsOPA(f *testing.F) {
 	f.Add(uint64(0))
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		for name, e := range engines {
-			for entry, in := range oddInputs(seed) {
-				sameByOPA(t, name, e, entry, in)
+			for _, q := range oddQuestions(e, seed) {
+				sameByOPA(t, name, e, q)
 			}
 		}
 	})
 }
 
-// oddInputs returns an input for every entry point: a sample with up to five changes.
-func oddInputs(seed uint64) map[string]*ast.Term {
+// oddQuestions asks about every entry point: about a sample with up to five changes.
+func oddQuestions(of *Engine, seed uint64) []*question {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	access, enroll, lifecycle := accessSamples(), enrollSamples(), lifecycleSamples()
 	a, e, l := access[rng.IntN(len(access))].in, enroll[rng.IntN(len(enroll))].in, lifecycle[rng.IntN(len(lifecycle))].in
@@ -213,7 +212,7 @@ func oddInputs(seed uint64) map[string]*ast.Term {
 		oddField(rng, reflect.ValueOf(&e).Elem())
 		oddField(rng, reflect.ValueOf(&l).Elem())
 	}
-	return map[string]*ast.Term{"access": a.value(), "enroll": e.value(), "lifecycle": l.value()}
+	return []*question{of.aboutAccess(&a), {entry: "enroll", whole: e.value}, {entry: "lifecycle", whole: l.value}}
 }
 
 // oddTexts are values of one field or another.
@@ -262,8 +261,8 @@ func TestPlanIsShared(t *testing.T) {
 	for worker := range uint64(8) {
 		all.Go(func() {
 			for seed := range uint64(50) {
-				for entry, in := range oddInputs(seed*8 + worker) {
-					sameByOPA(t, "team", e, entry, in)
+				for _, q := range oddQuestions(e, seed*8+worker) {
+					sameByOPA(t, "team", e, q)
 				}
 			}
 		})

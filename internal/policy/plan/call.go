@@ -39,7 +39,11 @@ func (s *state) invoke(f *function, args []operand, l []*ast.Term) (*ast.Term, i
 	}
 	before := s.top
 	inner := s.enter(f.size)
-	for i := range args {
+	first := 0
+	if !s.p.replaces {
+		first = 2 // nobody reads input and data as what they were handed
+	}
+	for i := first; i < len(args); i++ {
 		inner[f.params[i]] = args[i].get(s, l)
 	}
 	r := s.runBlocks(f.blocks, inner)

@@ -43,8 +43,6 @@ type compiler struct {
 	builtins  map[string]*ir.BuiltinFunc
 	strings   []*ast.Term
 	pathIndex map[pathKey]int
-	withInput bool // the input is replaced somewhere
-	withData  bool
 
 	facts    map[ir.Local]fact
 	needed   map[ir.Local]bool // locals that are read as such
@@ -64,8 +62,8 @@ func compile(p *Program, policy *ir.Policy) error {
 	for _, b := range policy.Static.BuiltinFuncs {
 		c.builtins[b.Name] = b
 	}
-	c.withInput, c.withData = replaced(policy)
-	p.paths = []path{{}} // the input itself
+	p.replaces = replaces(policy)
+	p.paths = make([]path, wholeInput+1)
 	for _, f := range policy.Funcs.Funcs {
 		fn := &function{index: len(p.funcs), params: f.Params, once: len(f.Params) == 2}
 		p.funcs = append(p.funcs, fn)
@@ -100,8 +98,8 @@ func (c *compiler) function(params []ir.Local, blocks []*ir.Block) (out [][]step
 			c.local(l)
 		}
 		c.facts[ir.Data] = fact{base: true}
-		if !c.withData {
-			c.facts[ir.Data] = fact{base: true, value: c.p.data}
+		if !c.p.replaces {
+			c.facts[ir.Input], c.facts[ir.Data] = fact{path: wholeInput}, fact{base: true, value: c.p.data}
 		}
 		if out, err = c.blocks(blocks); err != nil {
 			return nil, 0, err

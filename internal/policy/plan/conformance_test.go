@@ -100,7 +100,7 @@ func conform(ctx context.Context, tc *cases.TestCase, version ast.RegoVersion) e
 	} else if tc.Input != nil {
 		input = ast.MustInterfaceToValue(*tc.Input)
 	}
-	answers, err := p.Eval(ctx, input, topdown.NewCancel())
+	answers, err := p.Eval(ctx, Whole(input), topdown.NewCancel())
 	return wanted(tc, answers, err)
 }
 

@@ -185,7 +185,7 @@ func (c *compiler) dots(list []ir.Stmt, first *ir.DotStmt) ([]step, int, error) 
 			break
 		}
 		source, key := c.operand(d.Source), c.operand(d.Key)
-		at, ok := c.inputPath(d, source, key)
+		at, ok := c.inputPath(source, key)
 		if !ok || c.operand(after.Key).value == nil {
 			break
 		}

@@ -60,59 +60,13 @@ func (c *compiler) keep(target ir.Local, f fact) step {
 	}
 }
 
-// path is a part of the input that is read by its whole name. Each is looked up once in an evaluation.
-type path struct {
-	above int // 0: the input itself
-	key   *ast.Term
-}
-
-type pathKey struct {
-	above int
-	key   string
-}
-
-// pathOf returns the number of a path, which a key that is text makes of the path above.
-func (c *compiler) pathOf(above int, key *ast.Term) (int, bool) {
-	name, ok := key.Value.(ast.String)
-	if !ok {
-		return 0, false
-	}
-	k := pathKey{above, string(name)}
-	n, ok := c.pathIndex[k]
-	if !ok {
-		n = len(c.p.paths)
-		c.p.paths = append(c.p.paths, path{above: above, key: key})
-		c.pathIndex[k] = n
-	}
-	return n, true
-}
-
-// at returns what the input has at a path, nil for nothing.
-func (s *state) at(n int) *ast.Term {
-	if n == 0 {
-		return s.input
-	}
-	t := s.paths[n]
-	if t == nil {
-		p := &s.p.paths[n]
-		if t = get(s.at(p.above), p.key); t == nil {
-			t = missing
-		}
-		s.paths[n] = t
-	}
-	if t == missing {
-		return nil
-	}
-	return t
-}
-
 // dot compiles a look-up.
 func (c *compiler) dot(d *ir.DotStmt) step {
 	source, key := c.operand(d.Source), c.operand(d.Key)
 	if l, ok := d.Source.Value.(ir.Local); ok && c.facts[l].base {
 		return c.dotBase(d, source, key)
 	}
-	if n, ok := c.inputPath(d, source, key); ok {
+	if n, ok := c.inputPath(source, key); ok {
 		c.write(d.Target)
 		c.facts[d.Target] = fact{path: n}
 		store, t := c.first || c.needed[d.Target], int(d.Target)
@@ -181,11 +135,8 @@ func plain(source, key *ast.Term) bool {
 }
 
 // inputPath returns the path of the input that a look-up reads, if it is known at load.
-func (c *compiler) inputPath(d *ir.DotStmt, source, key operand) (int, bool) {
-	if c.withInput || key.value == nil {
-		return 0, false
-	}
-	if l, ok := d.Source.Value.(ir.Local); source.path == 0 && (!ok || l != ir.Input || source.value != nil) {
+func (c *compiler) inputPath(source, key operand) (int, bool) {
+	if source.path == 0 || key.value == nil {
 		return 0, false
 	}
 	return c.pathOf(source.path, key.value)

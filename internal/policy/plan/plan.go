@@ -46,15 +46,16 @@ type Options struct {
 
 // Program is one question to a policy, ready to be asked by any number of goroutines.
 type Program struct {
-	steps   [][]step // of the question
-	size    int      // locals of the question
-	funcs   []*function
-	paths   []path
-	data    *ast.Term
-	lenient bool
-	asks    bool // builtins of OPA
-	caps    *ast.Capabilities
-	idle    sync.Pool // of *state
+	steps    [][]step // of the question
+	size     int      // locals of the question
+	funcs    []*function
+	paths    []path
+	data     *ast.Term
+	lenient  bool
+	asks     bool // builtins of OPA
+	replaces bool // input or data somewhere, so that functions have to be handed them
+	caps     *ast.Capabilities
+	idle     sync.Pool // of *state
 }
 
 // New plans and compiles a question to a policy. Its error is ErrRefused where OPA has to do it.
@@ -76,18 +77,20 @@ func New(ctx context.Context, o Options) (p *Program, err error) {
 	return p, nil
 }
 
-// Eval returns every answer as an object of the question's variables, none if the answer is undefined. A nil input is undefined. The cancel is looked at often
-// enough to end any evaluation soon; the error is then one that topdown.IsCancel knows.
-func (p *Program) Eval(ctx context.Context, input ast.Value, cancel topdown.Cancel) (answers []ast.Object, err error) {
+// Eval returns every answer as an object of the question's variables, none if the answer is undefined. The cancel is looked at often enough to end any
+// evaluation soon; the error is then one that topdown.IsCancel knows.
+func (p *Program) Eval(ctx context.Context, in Input, cancel topdown.Cancel) (answers []ast.Object, err error) {
 	s := p.idle.Get().(*state)
 	defer func() {
 		if r := recover(); r != nil {
 			answers, err = nil, fmt.Errorf("panic: %v", r) // the state is not used again
 		}
 	}()
-	s.begin(ctx, input, cancel)
+	s.begin(ctx, in, cancel)
 	l := s.enter(p.size)
-	l[ir.Input], l[ir.Data] = s.input, p.data
+	if p.replaces {
+		l[ir.Input], l[ir.Data] = s.at(wholeInput), p.data
+	}
 	for _, b := range p.steps {
 		if s.run(b, l) < 0 {
 			break
@@ -108,7 +111,7 @@ const stackSize = 2048
 // state is one evaluation.
 type state struct {
 	p       *Program
-	input   *ast.Term
+	in      Input
 	memo    []memo        // by function
 	paths   []*ast.Term   // by path: nil if it was not looked up, missing if there is nothing
 	arrays  [][]*ast.Term // of comprehensions that are under way, the innermost last
@@ -143,11 +146,8 @@ func (p *Program) newState() *state {
 	return s
 }
 
-func (s *state) begin(ctx context.Context, input ast.Value, cancel topdown.Cancel) {
-	if input != nil {
-		s.input = ast.NewTerm(input)
-	}
-	s.cancel = cancel
+func (s *state) begin(ctx context.Context, in Input, cancel topdown.Cancel) {
+	s.in, s.cancel = in, cancel
 	if s.p.asks {
 		s.builtin = topdown.BuiltinContext{Context: ctx, Cancel: cancel, Cache: builtins.Cache{}, Capabilities: s.p.caps}
 	}

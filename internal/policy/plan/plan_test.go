@@ -47,7 +47,7 @@ func TestCancel(t *testing.T) {
 				many = append(many, ast.InternedTerm(i))
 			}
 			began := time.Now()
-			_, err = p.Eval(t.Context(), ast.NewArray(many...), &asked{limit: 1000})
+			_, err = p.Eval(t.Context(), Whole(ast.NewArray(many...)), &asked{limit: 1000})
 			if !topdown.IsCancel(err) || time.Since(began) > 30*time.Second {
 				t.Errorf("%v after %v", err, time.Since(began))
 			}
@@ -55,7 +55,7 @@ func TestCancel(t *testing.T) {
 				return
 			}
 			// The next evaluation knows nothing of it.
-			if _, err := p.Eval(t.Context(), ast.NewArray(), topdown.NewCancel()); err != nil {
+			if _, err := p.Eval(t.Context(), Whole(ast.NewArray()), topdown.NewCancel()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -70,7 +70,7 @@ func TestLimitOfElements(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if answers, err := p.Eval(t.Context(), nil, topdown.NewCancel()); !errors.Is(err, errLeft) {
+		if answers, err := p.Eval(t.Context(), Input{}, topdown.NewCancel()); !errors.Is(err, errLeft) {
 			t.Errorf("%s: %v, %v", name, answers, err)
 		}
 	}
@@ -88,13 +88,13 @@ func TestStrict(t *testing.T) {
 		t.Fatal(err)
 	}
 	var e *topdown.Error
-	if _, err := strict.Eval(t.Context(), ast.String("odd"), nil); !errors.As(err, &e) || e.Code != topdown.BuiltinErr || e.Location.Row != 3 {
+	if _, err := strict.Eval(t.Context(), Whole(ast.String("odd")), nil); !errors.As(err, &e) || e.Code != topdown.BuiltinErr || e.Location.Row != 3 {
 		t.Error(err)
 	}
-	if answers, err := lenient.Eval(t.Context(), ast.String("odd"), nil); err != nil || len(answers) != 0 {
+	if answers, err := lenient.Eval(t.Context(), Whole(ast.String("odd")), nil); err != nil || len(answers) != 0 {
 		t.Error(answers, err)
 	}
-	if answers, err := strict.Eval(t.Context(), ast.String("7"), nil); err != nil || len(answers) != 1 || answers[0].String() != `{"x": 7}` {
+	if answers, err := strict.Eval(t.Context(), Whole(ast.String("7")), nil); err != nil || len(answers) != 1 || answers[0].String() != `{"x": 7}` {
 		t.Error(answers, err)
 	}
 }
@@ -115,7 +115,7 @@ func TestFirstThatHolds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answers, err := p.Eval(t.Context(), ast.InternedTerm(1).Value, nil)
+		answers, err := p.Eval(t.Context(), Whole(ast.InternedTerm(1).Value), nil)
 		if (err != nil) != c.fails || err == nil && (len(answers) != 1 || answers[0].String() != `{"x": true}`) {
 			t.Errorf("%s: %v, %v", name, answers, err)
 		}

@@ -4,9 +4,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// missing stands for a path of the input that does not exist.
-var missing = ast.NullTerm()
-
 var (
 	yes = ast.InternedTerm(true)
 	no  = ast.InternedTerm(false)

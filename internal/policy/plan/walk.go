@@ -21,12 +21,11 @@ func each(blocks []*ir.Block, f func(ir.Stmt)) {
 	}
 }
 
-// replaced reports whether the policy replaces the input or data somewhere.
-func replaced(policy *ir.Policy) (input, data bool) {
+// replaces reports whether the policy replaces the input or data somewhere.
+func replaces(policy *ir.Policy) (found bool) {
 	look := func(s ir.Stmt) {
-		if w, ok := s.(*ir.WithStmt); ok {
-			input, data = input || w.Local == ir.Input, data || w.Local == ir.Data
-		}
+		_, is := s.(*ir.WithStmt)
+		found = found || is
 	}
 	for _, f := range policy.Funcs.Funcs {
 		each(f.Blocks, look)
@@ -34,7 +33,7 @@ func replaced(policy *ir.Policy) (input, data bool) {
 	for _, p := range policy.Plans.Plans {
 		each(p.Blocks, look)
 	}
-	return input, data
+	return found
 }
 
 // written returns the locals that a statement itself gives a value.
