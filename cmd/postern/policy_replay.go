@@ -182,7 +182,7 @@ func printReplay(w io.Writer, r *policy.ReplayReport, age time.Duration, kept ap
 		fmt.Fprintf(w, "THIS IS A PART: of plain allows, only %.3g %% of the sets of facts are recorded (journal.plain_allows); others were left out %d times since the server started\n",
 			100*kept.AllowedShare, kept.LeftOutAllowed)
 	}
-	fmt.Fprintf(w, "a plain allow is recorded once for each set of facts: %d requests were allowed so since the journal began\n", kept.Allowed)
+	fmt.Fprintf(w, "an allow is recorded once for each set of facts, with its notes if it has any: %d requests were allowed since the journal began\n", kept.Allowed)
 }
 
 // days writes a span of whole days as such.

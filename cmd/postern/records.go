@@ -100,6 +100,9 @@ func printDecision(w io.Writer, d api.Decision) error {
 		{"from", dash(d.Remote)}, {"policy", d.Policy}}); err != nil {
 		return err
 	}
+	if d.Action == trust.Allow && d.Door == "edge" {
+		fmt.Fprintln(w, "\nIt got what it asked for, with the notes below. Kept once for all requests with the same facts: this is the last for which the policy was asked anew.")
+	}
 	for _, r := range d.Reasons {
 		fmt.Fprintf(w, "\n%s\n  %s\n  rule: %s\n", r.Code, printable(r.Text), dash(policy.RuleTitle(r.Code, r.Rule)))
 		for _, k := range slices.Sorted(maps.Keys(r.Facts)) {

@@ -28,7 +28,8 @@ const (
 // Allows says which plain allows are told.
 type Allows string
 
-// All tells every request; New those for which the policy was asked anew, with their facts; None none of them.
+// All tells every request; New those for which the policy was asked anew, with their facts; None none of them. Of allows with reasons, New and None tell those for
+// which the policy was asked anew.
 const (
 	All  Allows = "all"
 	New  Allows = "new"
@@ -111,7 +112,8 @@ func Open(cfg Config) (*Log, error) {
 
 // Record hands a decision in. It never waits.
 func (l *Log) Record(d trust.Decision) {
-	if d.Action == trust.Allow && len(d.Reasons) == 0 && (l.cfg.Allows == None || l.cfg.Allows == New && len(d.Input) == 0) {
+	// What was remembered has no facts, whether there are reasons or not.
+	if d.Action == trust.Allow && (l.cfg.Allows == None && len(d.Reasons) == 0 || l.cfg.Allows != All && len(d.Input) == 0) {
 		return
 	}
 	q := l.known

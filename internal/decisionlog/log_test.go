@@ -152,7 +152,8 @@ func TestEventsAreMasked(t *testing.T) {
 	in := alice()
 	l.Record(refusal(t, 1))
 	l.Record(trust.Decision{At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Allow, Serial: "0a", Input: in.Record(), Remote: "192.0.2.77", User: in.Owner.Mail})
-	l.Record(trust.Decision{At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Allow}) // remembered: not told
+	l.Record(trust.Decision{At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Allow})                                               // remembered: not told
+	l.Record(trust.Decision{At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Allow, Reasons: []trust.Reason{{Code: "exception"}}}) // nor with a note
 	l.Record(trust.Decision{Reference: "F1", At: time.Unix(in.Now, 0), Door: "edge", Action: trust.Fault, Serial: "0a", Reasons: []trust.Reason{{Code: "policy_fault", Text: "panic about secretperson"}}})
 	enrol, err := json.Marshal(policy.EnrollInput{SourceIP: "192.0.2.77", Owner: in.Owner, Requested: policy.RequestedFacts{Mails: []string{"secretperson@contoso.com"}}})
 	if err != nil {

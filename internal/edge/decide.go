@@ -63,7 +63,8 @@ func (e *Edge) decide(ctx context.Context, engine *policy.Engine, in *policy.Acc
 	return fault(faultPolicy, fmt.Sprintf("The policy answered %q, which is no decision.", d.Action))
 }
 
-// record hands a verdict to the journal and returns its reference. Plain allows are counted there, and have none.
+// record hands a verdict to the journal and returns its reference. Allows are recorded once for each set of facts: those with reasons have the reference of these,
+// plain ones none.
 func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string {
 	in, d := s.input, v.decision
 	out := trust.Decision{At: now, Door: "edge", Action: v.action, Reasons: d.Reasons, Policy: d.Policy, User: in.Credential.User, Device: trust.DeviceID(in.Device.ID),
@@ -71,7 +72,13 @@ func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string 
 	if d.ValidUntil > 0 {
 		out.ValidUntil = time.Unix(d.ValidUntil, 0).UTC()
 	}
-	if v.action == trust.Allow && len(d.Reasons) == 0 {
+	switch noted := len(d.Reasons) > 0; {
+	case v.action != trust.Allow:
+		out.Reference = trust.NewReference(now)
+	case v.fresh && noted:
+		out.Facts = in.RecordKey()
+		out.Reference = trust.ReferenceOf(out.Facts)
+	default:
 		// Of strangers who are told how to sign in nothing is remembered: there is no end of them.
 		if v.fresh && (in.Request.Class == classCommand || in.Certificate.Serial != "") {
 			out.Facts, out.Input = in.RecordKey(), in.Record()
@@ -79,7 +86,6 @@ func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string 
 		e.cfg.Journal.Record(out)
 		return ""
 	}
-	out.Reference = trust.NewReference(now)
 	input, err := json.Marshal(in)
 	if err != nil {
 		e.cfg.Log.Error("edge: facts of a decision cannot be recorded", "reference", out.Reference, "error", err)

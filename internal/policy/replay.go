@@ -14,7 +14,7 @@ import (
 // Recorded is a decision that was made, with the facts that it was made on.
 type Recorded struct {
 	Entry     string // access or enroll
-	Reference string // empty for a plain allow, which stands for all requests with its facts
+	Reference string // empty for a plain allow. An allow of the edge, plain or with reasons, stands for all requests with its facts
 	At        time.Time
 	Action    trust.Action
 	Codes     []string // of its reasons

@@ -22,6 +22,9 @@ type Journal interface {
 	// reference of one that was only counted is trust.ErrNotFound, although a phone may show it; a line in the log, at most one a minute, says how many
 	// those are. Strangers' decisions are kept apart, with limits of their own, and listed together with the others.
 	//
+	// An allow with reasons is kept under its Reference, as every decision a later one with the same reference takes the place of: who gives all with the same
+	// facts one reference has them kept once. Without a reference it is only counted.
+	//
 	// A plain allow that has Facts and Input is remembered by them, once for as many requests as there are, with the time of the last that was handed in
 	// with its Input; only Recorded returns it. Where only a share of
 	// these is recorded, the others are counted by Stats.
@@ -33,7 +36,7 @@ type Journal interface {
 	// AllowCount returns how often the mail profile, or "" for all, was plainly allowed since the journal began, and when last.
 	AllowCount(ctx context.Context, profile string) (n uint64, last time.Time, err error)
 	// Recorded returns decisions that can be decided again, since a time, the oldest first, and at most limit of them (1 to 10000): refusals, faults and
-	// allows with reasons as they were recorded, and of plain allows one for each set of facts. after is where to go on, "" to begin; next is "" at the end.
+	// allows with reasons as they were recorded, one for each reference, and of plain allows one for each set of facts. after is where to go on, "" to begin; next is "" at the end.
 	// What was recorded within FlushEvery may be missing.
 	Recorded(ctx context.Context, since time.Time, after string, limit int) (out []trust.Decision, next string, err error)
 	// Fetched counts a fetch of a published object (for example "contoso/issuing.crl" with its CRL number) from a network by a user agent.

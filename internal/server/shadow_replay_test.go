@@ -94,7 +94,7 @@ func TestShadowAndJournalAgree(t *testing.T) {
 	}
 }
 
-// record decides and records as the edge does: a refusal each time that it is made anew, and of plain allows the facts.
+// record decides and records as the edge does: a refusal each time that it is made anew, and of allows the facts.
 func record(t *testing.T, e *policy.Engine, journal *bolt.Journal, in policy.AccessInput) {
 	t.Helper()
 	d, fresh, err := e.Judge(context.Background(), &in)
@@ -109,7 +109,10 @@ func record(t *testing.T, e *policy.Engine, journal *bolt.Journal, in policy.Acc
 	if d.Action == trust.Allow && len(d.Reasons) == 0 {
 		out.Facts, out.Input = in.RecordKey(), in.Record()
 	} else {
-		out.Reference = trust.NewReference(out.At)
+		if out.Reference = trust.NewReference(out.At); d.Action == trust.Allow {
+			out.Facts = in.RecordKey()
+			out.Reference = trust.ReferenceOf(out.Facts)
+		}
 		if out.Input, err = json.Marshal(in); err != nil {
 			t.Fatal(err)
 		}

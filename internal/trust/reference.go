@@ -18,7 +18,17 @@ const referenceEpoch = 1735689600
 func NewReference(at time.Time) string {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // crypto/rand.Read never fails: it ends the process instead
-	n := uint64(max(0, at.Unix()-referenceEpoch))&(1<<30-1)<<30 | uint64(binary.BigEndian.Uint32(random[:]))>>2
+	return referenceText(uint64(max(0, at.Unix()-referenceEpoch))&(1<<30-1)<<30 | uint64(binary.BigEndian.Uint32(random[:]))>>2)
+}
+
+// ReferenceOf returns the reference of what stands for every request with the same facts, which are a digest of at least 8 octets: always the same one. It
+// looks like those of NewReference, and does not sort by time.
+func ReferenceOf(facts string) string {
+	return referenceText(binary.BigEndian.Uint64([]byte(facts)) >> 4)
+}
+
+// referenceText writes 60 bits.
+func referenceText(n uint64) string {
 	var text [12]byte
 	for i := len(text) - 1; i >= 0; i-- {
 		text[i] = crockford[n&31]

@@ -64,6 +64,14 @@ func TestReferencesSortByTimeAndSurviveATelephone(t *testing.T) {
 	}
 }
 
+// The reference of facts is theirs always, of the form of the others, and differs with the first of their octets.
+func TestReferenceOfFacts(t *testing.T) {
+	a, b := trust.ReferenceOf("0123456789abcdef"), trust.ReferenceOf("1123456789abcdef")
+	if a != trust.ReferenceOf("0123456789abcdef") || a == b || len(a) != 12 || trust.ParseReference(strings.ToLower(a)) != a {
+		t.Errorf("%q, %q", a, b)
+	}
+}
+
 func TestIDsSortByTime(t *testing.T) {
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	early, late := trust.NewIDAt("dev", at), trust.NewIDAt("dev", at.Add(time.Millisecond))

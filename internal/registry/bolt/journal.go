@@ -218,7 +218,7 @@ func (j *Journal) countAllow(d trust.Decision) bool {
 		b.allows[profile] = t
 	}
 	j.markDirty()
-	if len(d.Reasons) == 0 {
+	if len(d.Reasons) == 0 || d.Reference == "" {
 		return true
 	}
 	if len(b.entries[known]) < j.opts.Queue/2 || oneIn16() {

@@ -55,6 +55,9 @@ func recordedAgain(t *testing.T, s *journalSuite) {
 	without := s.plainAllow("c")
 	without.Input = nil
 	s.Record(without)
+	noted := s.decision("", trust.Allow) // with a reason and without a reference it is only counted
+	noted.Input = nil
+	s.Record(noted)
 	s.pass(time.Second)
 	s.Record(s.stranger("R-2", "198.51.100.1"))
 	s.reopen()
@@ -69,7 +72,7 @@ func recordedAgain(t *testing.T, s *journalSuite) {
 	if got, want := s.references(registry.DecisionFilter{}), "R-2 R-1"; got != want {
 		t.Errorf("listed: %s, want %s", got, want)
 	}
-	if n, _, err := s.AllowCount(t.Context(), ""); n != 4 || err != nil {
+	if n, _, err := s.AllowCount(t.Context(), ""); n != 5 || err != nil {
 		t.Errorf("%d allows counted, %v", n, err)
 	}
 	for _, limit := range []int{0, -1, 10_001} {
