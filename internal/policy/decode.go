@@ -108,7 +108,7 @@ func (e *Engine) reason(q *question, t *ast.Term) (trust.Reason, error) {
 	if r.Rule == "" {
 		r.Rule = "postern." + q.entry
 	}
-	e.explain(q.entry, &r, q.term())
+	e.explain(q.entry, &r, q)
 	return r, nil
 }
 

@@ -27,10 +27,9 @@ type Engine struct {
 	counts   bool // enrolments may depend on the number of the owner's devices
 	clock    clockReads
 	around   surroundings
-	faults   *faults    // that it has made
-	cache    *cache     // of decisions about access
-	terms    termsCache // of their inputs
-	shadow   *Shadow    // is handed what was decided anew; nil for none
+	faults   *faults // that it has made
+	cache    *cache  // of decisions about access
+	shadow   *Shadow // is handed what was decided anew; nil for none
 }
 
 // sampleTimeout bounds the decisions that prove a policy, which are its first and run on a machine that is starting.
@@ -67,7 +66,7 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 // engine compiles the program for every entry point.
 func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
 	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, plans: map[string]*plan.Program{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
-		around: p.surroundings(), faults: &faults{}, cache: newCache(), terms: newTermsCache(), texts: p.teamTexts(),
+		around: p.surroundings(), faults: &faults{}, cache: newCache(), texts: p.teamTexts(),
 		counts: p.replaced || fmt.Sprint(settingsOf(p.data, "enroll")["max_devices"]) != "0"}
 	if e.timeout <= 0 {
 		e.timeout = DefaultTimeout

@@ -82,13 +82,10 @@ func arrayTerm(s []string) *ast.Term {
 	return ast.ArrayTerm(terms...)
 }
 
-func (in *AccessInput) value() *ast.Term { return in.valueWith(in.standing()) }
-
-// valueWith makes the input with terms of its certificate, device and owner that were made before.
-func (in *AccessInput) valueWith(s *standing) *ast.Term {
+func (in *AccessInput) value() *ast.Term {
 	return object(
 		number("now", in.Now), pair{keys["request"], in.Request.value()}, pair{keys["claimed"], in.Claimed.value()}, pair{keys["credential"], in.Credential.value()},
-		pair{keys["certificate"], s.certificate}, pair{keys["device"], s.device}, pair{keys["owner"], s.owner},
+		pair{keys["certificate"], in.Certificate.value()}, pair{keys["device"], in.Device.value()}, pair{keys["owner"], in.Owner.value()},
 		pair{keys["profile"], in.Profile.value()}, pair{keys["duplicate"], in.Duplicate.value()}, pair{keys["ticket"], in.Ticket.value()}, exceptionTerms(in.Exceptions),
 		text("assurance", in.Assurance), number("assurance_until", in.AssuranceUntil),
 		pair{keys["snapshot"], object(number("behind", in.Snapshot.Behind))})

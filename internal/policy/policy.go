@@ -1,6 +1,7 @@
 // Package policy puts Rego behind Go types: it loads, checks and evaluates the policies that decide about enrolments and requests.
 //
-// A decision is a pure function of its input: time is a field of it, and nothing in a policy can reach out. It is the only package that imports OPA.
+// A decision is a pure function of its input: time is a field of it, and nothing in a policy can reach out. It and the package
+// plan below it are the only ones that import OPA.
 //
 // A policy becomes an [Engine] only after it was read whole, compiled strictly against the schemas of its inputs, and has decided every sample input.
 // A decision that fails for whatever reason is a [Fault]; nothing is ever allowed because something failed.
@@ -13,7 +14,7 @@ import (
 	"time"
 )
 
-// DefaultTimeout is how long one decision may take, by the clock on the wall. A decision takes a tenth of a millisecond; the limit is for one that never
+// DefaultTimeout is how long one decision may take, by the clock on the wall. A decision takes some ten microseconds, a tenth of a millisecond where it is left to OPA; the limit is for one that never
 // ends, and leaves room for a machine that is busy.
 const DefaultTimeout = 500 * time.Millisecond
 

@@ -74,7 +74,7 @@ const stageFact = "rollout.stage"
 type words struct {
 	engine *Engine
 	entry  string
-	input  *ast.Term
+	input  *question
 	said   map[string]string // what the policy itself attached
 	facts  map[string]string // to record
 }
@@ -122,7 +122,7 @@ func (w words) fill(text string) string {
 }
 
 // explain fills in what the policy left open: the facts, and a sentence and a remedy where the code is a built-in one.
-func (e *Engine) explain(entry string, r *trust.Reason, input *ast.Term) {
+func (e *Engine) explain(entry string, r *trust.Reason, input *question) {
 	s, _ := sayingOf(r.Code)
 	w := words{engine: e, entry: entry, input: input, said: r.Facts, facts: map[string]string{}}
 	if s.say != nil {
@@ -147,11 +147,16 @@ func (e *Engine) explain(entry string, r *trust.Reason, input *ast.Term) {
 }
 
 // term looks up a path in the input or, behind "config.", in the configuration of the entry point; nil where it leads nowhere.
-func (e *Engine) term(entry, path string, input *ast.Term) *ast.Term {
-	t := input
-	if rest, ok := strings.CutPrefix(path, "config."); ok {
-		t, path = e.config[entry], rest
+func (e *Engine) term(entry, path string, input *question) *ast.Term {
+	rest, ok := strings.CutPrefix(path, "config.")
+	if !ok {
+		return input.fact(path)
 	}
+	return below(e.config[entry], rest)
+}
+
+// below looks up a path in objects, nil where it leads nowhere.
+func below(t *ast.Term, path string) *ast.Term {
 	for name := range strings.SplitSeq(path, ".") {
 		o, ok := t.Value.(ast.Object)
 		if !ok {
@@ -165,7 +170,7 @@ func (e *Engine) term(entry, path string, input *ast.Term) *ast.Term {
 }
 
 // fact is term as text.
-func (e *Engine) fact(entry, path string, input *ast.Term) string {
+func (e *Engine) fact(entry, path string, input *question) string {
 	if t := e.term(entry, path, input); t != nil {
 		return plain(t)
 	}

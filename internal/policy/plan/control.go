@@ -133,10 +133,14 @@ func (c *compiler) several(list []ir.Stmt) ([]step, int, error) {
 				return []step{f}, 2, err
 			}
 		}
+		f, n := c.array(list, s.Target)
+		return f, n, nil
 	case *ir.MakeObjectStmt:
 		if n := c.literal(list, s.Target); n > 0 {
 			return c.constant(list[:n], s.Target), n, nil
 		}
+		f, n := c.object(list, s.Target)
+		return f, n, nil
 	case *ir.MakeSetStmt:
 		if n := c.literal(list, s.Target); n > 0 {
 			return c.constant(list[:n], s.Target), n, nil

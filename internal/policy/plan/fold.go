@@ -76,3 +76,51 @@ func (c *compiler) constant(list []ir.Stmt, target ir.Local) []step {
 	}
 	return nil
 }
+
+// array makes an array that is written out together with its first elements, as far as they come one after the other.
+func (c *compiler) array(list []ir.Stmt, target ir.Local) ([]step, int) {
+	var elements []operand
+	for _, s := range list[1:] {
+		a, ok := s.(*ir.ArrayAppendStmt)
+		if !ok || a.Array != target {
+			break
+		}
+		elements = append(elements, c.operand(a.Value))
+	}
+	if len(elements) == 0 {
+		return nil, 0
+	}
+	t := c.write(target)
+	return []step{func(s *state, l []*ast.Term) int {
+		terms := make([]*ast.Term, len(elements))
+		for i := range elements {
+			terms[i] = elements[i].get(s, l)
+		}
+		l[t] = ast.ArrayTerm(terms...)
+		return s.grew(len(terms))
+	}}, 1 + len(elements)
+}
+
+// object is array for objects.
+func (c *compiler) object(list []ir.Stmt, target ir.Local) ([]step, int) {
+	var items [][2]operand
+	for _, s := range list[1:] {
+		o, ok := s.(*ir.ObjectInsertStmt)
+		if !ok || o.Object != target {
+			break
+		}
+		items = append(items, [2]operand{c.operand(o.Key), c.operand(o.Value)})
+	}
+	if len(items) == 0 {
+		return nil, 0
+	}
+	t := c.write(target)
+	return []step{func(s *state, l []*ast.Term) int {
+		pairs := make([][2]*ast.Term, len(items))
+		for i := range items {
+			pairs[i] = [2]*ast.Term{items[i][0].get(s, l), items[i][1].get(s, l)}
+		}
+		l[t] = ast.ObjectTerm(pairs...)
+		return s.grew(len(pairs))
+	}}, 1 + len(items)
+}

@@ -203,8 +203,10 @@ func (s *state) fail(code, message string) int {
 }
 
 // grown counts an element that was put into a collection.
-func (s *state) grown() int {
-	if s.made++; s.made > maxElements {
+func (s *state) grown() int { return s.grew(1) }
+
+func (s *state) grew(n int) int {
+	if s.made += n; s.made > maxElements {
 		s.err = errLeft
 		return stop
 	}
