@@ -1,7 +1,6 @@
 // Package policy puts Rego behind Go types: it loads, checks and evaluates the policies that decide about enrolments and requests.
 //
-// A decision is a pure function of its input: time is a field of it, and nothing in a policy can reach out. It and the package
-// plan below it are the only ones that import OPA.
+// A decision is a pure function of its input: time is a field of it, and nothing in a policy can reach out. Only this package, and plan below it, import OPA.
 //
 // A policy becomes an [Engine] only after it was read whole, compiled strictly against the schemas of its inputs, and has decided every sample input.
 // A decision that fails for whatever reason is a [Fault]; nothing is ever allowed because something failed.
