@@ -7,8 +7,8 @@
 // What it answers is what OPA answers. Two things are left to OPA, and its callers go on with OPA for both:
 //
 //   - what cannot be planned or run here is refused by New, never found out by a decision: see [ErrRefused];
-//   - every error but the end of the time. OPA leaves out rules that cannot matter to an answer, by an index and by stopping at the first that holds, and with
-//     them their errors. A plan leaves out less, so it may fail where OPA does not, and never the other way round.
+//   - every error, the end of the time included. OPA leaves out rules that cannot matter to an answer, by an index and by stopping at the first that holds, and
+//     with them their errors and what they take. A plan leaves out less, so it may fail where OPA does not, and never the other way round.
 //
 // A program is shared by goroutines and never changes.
 package plan
