@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +29,8 @@ type applicant struct {
 	earlier    *trust.Certificate // what the same renewal got before
 	validator  Validator          // nil unless it approved the request
 	submission trust.Submission   // what the validator was asked
+	challenge  registry.Challenge // that was shown, where it is known
+	names      []string           // in the CSR, where nothing else says who asked
 	counted    registry.Revision  // of the index before the owner's devices were counted; 0 where the policy does not ask
 }
 
@@ -161,15 +162,16 @@ func (d *Door) identify(ctx context.Context, is *issuer, req *Request, remote st
 		return a, fail(BadRequest, nil, "the request must be signed with the key that is to be certified")
 	}
 	if req.Challenge == "" {
-		return a, fail(BadRequest, nil, "a challenge is required")
+		return a, fail(BadRequest, errNoChallenge, "a challenge is required")
 	}
 	a.secret = string(req.Challenge)
 	c, device, owner, err := d.challenge(ctx, is, a.secret)
-	a.device, a.owner = device, owner
+	a.device, a.owner, a.challenge = device, owner, c
 	a.evidence = trust.Evidence{Kind: registry.EvidenceChallenge, Challenge: c.ID}
 	switch {
 	case errors.Is(err, registry.ErrChallengeUnknown):
 		a, err = d.validated(ctx, is, req, remote)
+		a.names = claims(req)
 	case errors.Is(err, trust.ErrForbidden):
 		err = fail(BadRequest, err, "the challenge is not valid")
 	case err == nil && c.Unbound:
@@ -227,7 +229,7 @@ func (d *Door) devicesNamed(ctx context.Context, is *issuer, req *Request) (all 
 func (d *Door) sameDevice(ctx context.Context, is *issuer, req *Request, device trust.Device) error {
 	all, err := d.devicesNamed(ctx, is, req)
 	if err == nil && slices.ContainsFunc(all, func(id trust.DeviceID) bool { return id != device.ID }) {
-		err = fail(BadRequest, nil, "the CSR names another device")
+		err = fail(BadRequest, errOtherDevice, "the CSR names another device")
 	}
 	return err
 }
@@ -344,51 +346,4 @@ func (d *Door) commit(ctx context.Context, is *issuer, tx registry.Transaction, 
 		return issued.Cert, nil
 	}
 	return d.handOut(ctx, is, c)
-}
-
-// refused turns the error of an enrolment into what the client is told, and audits a refusal.
-func (d *Door) refused(ctx context.Context, is *issuer, a applicant, err error) error {
-	var r *ca.Refusal
-	if errors.As(err, &r) {
-		info := BadRequest
-		if r.Part == ca.PartKey {
-			info = BadAlg
-		}
-		err = fail(info, err, "%s", r.Text)
-	}
-	var f *Failure
-	if !errors.As(err, &f) {
-		return err
-	}
-	if errors.Is(err, registry.ErrKeyCopied) { // audited with the quarantine
-		return f
-	}
-	if err := d.audit(ctx, is, a, f); !errors.Is(err, f) {
-		return err
-	}
-	d.notifyRefused(ctx, a, f)
-	return f
-}
-
-// audit records a refusal. One that cannot be recorded is a fault: the client hears nothing that the audit does not know.
-func (d *Door) audit(ctx context.Context, is *issuer, a applicant, f *Failure) error {
-	action, object := registry.ActEnrol, "unknown device"
-	if a.renews != nil {
-		action = registry.ActRenew
-	}
-	if a.device.ID != "" {
-		object = string(a.device.ID)
-	}
-	if a.device.ID == "" {
-		if _, ok := d.audits.take("strangers", d.cfg.Now()); !ok {
-			d.cfg.Log.WarnContext(ctx, "SCEP refusal not audited: too many by strangers", "issuer", is.id, "error", f)
-			return f
-		}
-	}
-	// Quoted: the text may hold what a stranger put into his CSR.
-	detail := strings.Trim(strconv.Quote(f.Error()), `"`)
-	if err := d.cfg.Registry.RecordRefusal(ctx, trust.Principal{Kind: "scep", Name: is.id}, action, object, detail); err != nil {
-		return fmt.Errorf("record refusal: %w", err)
-	}
-	return f
 }
