@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"math"
 	"sync"
+	"sync/atomic"
 )
 
 // Limits of what is remembered.
@@ -23,6 +24,7 @@ const (
 type cache struct {
 	seed   maphash.Seed
 	shards [cacheShards]cacheShard
+	again  atomic.Uint64 // hits that who asks had kept himself
 }
 
 // cacheShard is a part of the cache, with a lock of its own that is held for the time of a look.
@@ -54,6 +56,7 @@ type remembered struct {
 // CacheStats say how much deciding the cache has saved since the policy was loaded.
 type CacheStats struct {
 	Hits, Misses uint64 // of decisions that may be remembered
+	Again        uint64 // of the hits, those that did not ask, see Engine.UsedAgain
 	Certificates int    // with a decision remembered
 	Bytes        int    // by estimate
 }
@@ -70,8 +73,8 @@ func (c *cache) shard(k certificateKey) *cacheShard {
 	return &c.shards[maphash.String(c.seed, k.serial)%cacheShards]
 }
 
-// get returns the decision under the digest if it holds at now.
-func (c *cache) get(k certificateKey, digest *[sha256.Size]byte, now int64) (Decision, bool) {
+// get returns the decision under the digest if it holds at now, and until when.
+func (c *cache) get(k certificateKey, digest *[sha256.Size]byte, now int64) (d Decision, until int64, ok bool) {
 	s := c.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,12 +84,12 @@ func (c *cache) get(k certificateKey, digest *[sha256.Size]byte, now int64) (Dec
 			if r := &p.decisions[i]; r.from <= now && now < r.until && r.digest == *digest {
 				s.hits++
 				s.order.MoveToFront(at)
-				return r.decision, true
+				return r.decision, r.until, true
 			}
 		}
 	}
 	s.misses++
-	return Decision{}, false
+	return Decision{}, 0, false
 }
 
 // put remembers a decision made at from until the time given.
@@ -155,7 +158,8 @@ func (r *remembered) size() int {
 
 // stats adds the shards up.
 func (c *cache) stats() CacheStats {
-	var out CacheStats
+	again := c.again.Load()
+	out := CacheStats{Hits: again, Again: again}
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()

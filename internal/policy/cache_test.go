@@ -241,7 +241,7 @@ func TestCacheBounds(t *testing.T) {
 				r.decision.Rule = fmt.Sprint(g, i)
 				c.put(k, r)
 				// It may be gone: the others put a shard full of decisions where this goroutine is kept waiting.
-				if d, ok := c.get(k, &r.digest, 5); ok && d.Rule != r.decision.Rule {
+				if d, _, ok := c.get(k, &r.digest, 5); ok && d.Rule != r.decision.Rule {
 					t.Errorf("%d, %d: %q", g, i, d.Rule)
 				}
 			}

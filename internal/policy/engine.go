@@ -122,25 +122,35 @@ func (e *Engine) Replaced() bool { return e.replaced }
 // Access decides about one request at the edge. Every error is a *Fault. A decision about a certificate that the registry knows is remembered under all
 // facts but the clock for as long as it holds, so what it returns is shared: it must not be changed.
 func (e *Engine) Access(ctx context.Context, in *AccessInput) (Decision, error) {
-	d, _, err := e.Judge(ctx, in)
-	return d, err
+	j, err := e.Judge(ctx, in)
+	return j.Decision, err
 }
 
-// Judge is Access, and says whether the policy was asked anew; false for a decision that was remembered.
-func (e *Engine) Judge(ctx context.Context, in *AccessInput) (d Decision, fresh bool, err error) {
+// Judgement is a decision about access, and how it came about.
+type Judgement struct {
+	Decision
+	Fresh bool  // the policy was asked, not only remembered
+	Until int64 // Unix seconds: before then the same facts but the clock are decided the same, by this Engine; 0 where that cannot be said
+}
+
+// Judge is Access, and says more.
+func (e *Engine) Judge(ctx context.Context, in *AccessInput) (Judgement, error) {
 	if in == nil || e.cache == nil || in.Certificate.Status == "" || in.Certificate.Status == "none" {
-		d, err = e.decideAccess(ctx, in)
+		d, err := e.decideAccess(ctx, in)
 		if e.shadow != nil {
 			e.shadow.offerAccess(in, e.digest, &d, err)
 		}
-		return d, true, err
+		return Judgement{Decision: d, Fresh: true}, err
 	}
 	in = e.surrounded(in)
 	key, digest := certificateKey{in.Certificate.Issuer, in.Certificate.Serial}, in.digest(e.clock.snapshot)
-	if d, ok := e.cache.get(key, &digest, in.Now); ok {
-		return d, false, nil
+	if d, until, ok := e.cache.get(key, &digest, in.Now); ok {
+		if e.clock.snapshot {
+			until = 0 // the age of what the registry said is a fact that goes by
+		}
+		return Judgement{Decision: d, Until: until}, nil
 	}
-	d, err = e.ask(ctx, in)
+	d, err := e.ask(ctx, in)
 	shadowed := e.shadow == nil || e.shadow.offerAccess(in, e.digest, &d, err)
 	if err == nil {
 		until := e.holdsUntil(&d, in.Now)
@@ -151,8 +161,11 @@ func (e *Engine) Judge(ctx context.Context, in *AccessInput) (d Decision, fresh 
 			e.cache.put(key, remembered{digest: digest, from: in.Now, until: until, decision: d})
 		}
 	}
-	return d, true, err
+	return Judgement{Decision: d, Fresh: true}, err
 }
+
+// UsedAgain counts a decision that was used again before the Until of its Judgement without asking.
+func (e *Engine) UsedAgain() { e.cache.again.Add(1) }
 
 // decideAccess asks the policy, whatever is remembered.
 func (e *Engine) decideAccess(ctx context.Context, in *AccessInput) (Decision, error) {

@@ -79,14 +79,14 @@ func TestShadowFindsWhatReplayFinds(t *testing.T) {
 	var recorded []Recorded
 	for _, in := range company(400) {
 		for range 3 { // remembered, or made again of the same facts
-			d, fresh, err := a.Load().Judge(t.Context(), &in)
+			j, err := a.Load().Judge(t.Context(), &in)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !fresh {
+			if !j.Fresh {
 				continue
 			}
-			r := offered("access", e.Digest(), &d, nil)
+			r := offered("access", e.Digest(), &j.Decision, nil)
 			r.At, r.User, r.Device, r.Command, r.Input = time.Unix(in.Now, 0), in.Credential.User, in.Device.ID, in.Request.Command, in.Record()
 			recorded = append(recorded, r)
 		}
@@ -133,11 +133,11 @@ func TestShadowSeesWhatWasRemembered(t *testing.T) {
 	a := NewActive(engineOf(t, Files{}))
 	in := managedSample()
 	judge := func() (fresh bool) {
-		_, fresh, err := a.Load().Judge(t.Context(), &in)
+		j, err := a.Load().Judge(t.Context(), &in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return fresh
+		return j.Fresh
 	}
 	if !judge() || judge() {
 		t.Fatal("nothing is remembered")

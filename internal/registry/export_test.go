@@ -127,3 +127,6 @@ func (t *txn) fill(n, certificates int, der []byte) (trust.Device, error) {
 	}
 	return d, nil
 }
+
+// Reload reads everything anew, as after a compaction.
+func (x *Index) Reload(ctx context.Context) error { return x.load(ctx) }

@@ -162,16 +162,16 @@ func (x *Index) fetchTicket(rd Reader, c Change) (func(), error) {
 	if c.Kind == KindTicket {
 		k, err := get[Ticket](rd, tableTickets, c.ID)
 		if errors.Is(err, trust.ErrNotFound) {
-			return func() { delete(x.tickets, c.ID) }, nil
+			return func() { delete(x.tickets, c.ID); x.topics.touch(topicTicket, c.ID) }, nil
 		}
-		return func() { x.tickets[c.ID] = k }, err
+		return func() { x.tickets[c.ID] = k; x.topics.touch(topicTicket, c.ID) }, err
 	}
 	hash := hashOfGrant(c.ID)
 	g, err := get[Grant](rd, tableGrants, c.ID)
 	if errors.Is(err, trust.ErrNotFound) {
-		return func() { delete(x.grants, hash) }, nil
+		return func() { delete(x.grants, hash); x.topics.touch(topicGrant, hash) }, nil
 	}
-	return func() { x.grants[hash] = g }, err
+	return func() { x.grants[hash] = g; x.topics.touch(topicGrant, hash) }, err
 }
 
 // Ticket returns the ticket with the secret, and its hash. Letter case does not matter.

@@ -39,13 +39,14 @@ type Index struct {
 	tickets    map[string]Ticket              // by hash
 	grants     map[string]Grant               // by keyed hash of the token
 	exceptions exceptions
+	topics     *topics
 	watchers   map[int]func([]Change)
 	nextID     int
 }
 
 // NewIndex reads the whole store once.
 func NewIndex(ctx context.Context, store Store, now func() time.Time, log *slog.Logger) (*Index, error) {
-	x := &Index{store: store, now: now, log: log, moved: make(chan struct{}), watchers: map[int]func([]Change){}}
+	x := &Index{store: store, now: now, log: log, moved: make(chan struct{}), topics: newTopics(), watchers: map[int]func([]Change){}}
 	if err := x.load(ctx); err != nil {
 		return nil, fmt.Errorf("load index: %w", err)
 	}
@@ -146,7 +147,7 @@ func (x *Index) fetchOne(rd Reader, c Change) (func(), error) {
 		return func() { x.setDevice(d) }, err
 	case KindOwner:
 		o, err := ownerOf(rd, c.ID)
-		return func() { x.owners[o.Mail] = o }, err
+		return func() { x.owners[o.Mail] = o; x.topics.touch(topicOwner, o.Mail) }, err
 	case KindCertificate:
 		raw, ok := rd.Get(tableCertificates, c.ID)
 		if !ok {

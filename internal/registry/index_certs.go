@@ -183,9 +183,14 @@ func (x *Index) setCertificate(p *packed) {
 func (x *Index) putCertificate(p *packed) {
 	if old, known := x.certs[p.id]; known {
 		x.count(old, -1)
+		x.topics.touch(topicDevice, x.names.text[old.device])
 	}
 	x.certs[p.id] = p.row
 	x.count(p.row, 1)
+	if x.topics != nil { // the serial number is not needed as text before
+		x.topics.touch(topicDevice, x.names.text[p.row.device])
+		x.topics.touch(topicCertificate, string(p.id.serial.serial()))
+	}
 }
 
 // tally counts certificates of a device.

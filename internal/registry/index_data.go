@@ -52,6 +52,7 @@ func (x *Index) load(ctx context.Context) error {
 	x.certs, x.names, x.devices, x.owners, x.cas = fresh.certs, fresh.names, fresh.devices, fresh.owners, fresh.cas
 	x.profiles, x.profIDs, x.byClient, x.byDevice, x.byUser, x.byEAS = fresh.profiles, fresh.profIDs, fresh.byClient, fresh.byDevice, fresh.byUser, fresh.byEAS
 	x.tallies, x.fleets, x.tickets, x.grants, x.exceptions = fresh.tallies, fresh.fleets, fresh.tickets, fresh.grants, fresh.exceptions
+	x.topics.touchAll()
 	x.mu.Unlock()
 	x.advance(start, nil)
 	return x.follow(ctx)
@@ -81,6 +82,9 @@ func (x *Index) setDevice(d trust.Device) {
 	old := x.devices[d.ID]
 	x.putDevice(d)
 	x.moveInFleet(&old, &d)
+	x.topics.touch(topicDevice, string(d.ID))
+	x.topics.touch(topicClient, clientKey(old.EASDeviceID), clientKey(d.EASDeviceID))
+	x.topics.touch(topicOwner, old.Owner, d.Owner)
 }
 
 // putDevice is setDevice without the fleets.
@@ -103,6 +107,7 @@ func (x *Index) setProfile(p trust.MailProfile) {
 		insert(x.byDevice, p.Device, p.ID)
 		insert(x.byUser, p.User, p.ID)
 	}
+	x.touchProfile(&p)
 }
 
 func (x *Index) dropProfile(id string) {
@@ -116,6 +121,13 @@ func (x *Index) dropProfile(id string) {
 	remove(x.byUser, old.User, id)
 	delete(x.profiles, key)
 	delete(x.profIDs, id)
+	x.touchProfile(&old)
+}
+
+func (x *Index) touchProfile(p *trust.MailProfile) {
+	x.topics.touch(topicClient, clientKey(p.ClientID))
+	x.topics.touch(topicDevice, string(p.Device))
+	x.topics.touch(topicUser, p.User)
 }
 
 // Device returns a device. Its labels must not be changed.

@@ -61,9 +61,17 @@ func (x *exceptions) load(ctx context.Context, s Store) error {
 func (x *Index) fetchException(rd Reader, id string) (func(), error) {
 	e, err := get[trust.Exception](rd, tableExceptions, id)
 	if errors.Is(err, trust.ErrNotFound) {
-		return func() { x.exceptions.drop(id) }, nil
+		return func() { x.touchException(id); x.exceptions.drop(id) }, nil
 	}
-	return func() { x.exceptions.put(e) }, err
+	return func() { x.touchException(id); x.exceptions.put(e); x.touchException(id) }, err
+}
+
+// touchException marks what an exception is for, as it is known at the moment.
+func (x *Index) touchException(id string) {
+	if e, ok := x.exceptions.byID[id]; ok {
+		x.topics.touch(topicDevice, string(e.Device))
+		x.topics.touch(topicOwner, e.Owner)
+	}
 }
 
 // ExceptionsFor returns the exceptions of a device and of its owner that were not revoked, sorted by id; nil, nearly always. They may be over: Until says so.

@@ -97,11 +97,11 @@ func TestShadowAndJournalAgree(t *testing.T) {
 // record decides and records as the edge does: a refusal each time that it is made anew, and of allows the facts.
 func record(t *testing.T, e *policy.Engine, journal *bolt.Journal, in policy.AccessInput) {
 	t.Helper()
-	d, fresh, err := e.Judge(context.Background(), &in)
+	d, err := e.Judge(context.Background(), &in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !fresh {
+	if !d.Fresh {
 		return
 	}
 	out := trust.Decision{At: time.Unix(in.Now, 0), Door: "edge", Action: d.Action, Reasons: d.Reasons, Policy: d.Policy, User: in.Credential.User, Device: trust.DeviceID(in.Device.ID),
