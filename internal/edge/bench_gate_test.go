@@ -14,6 +14,12 @@ import (
 	"postern/internal/peertest"
 )
 
+// measuredOnce ends the loop of a benchmark that measures by itself. It comes first, because the loop forgets what was reported before it.
+func measuredOnce(b *testing.B) {
+	for b.Loop() {
+	}
+}
+
 // contestant is a gate with its client.
 type contestant struct {
 	name         string
@@ -63,6 +69,7 @@ func (s *site) client(b *testing.B, addr, load string) *process {
 
 // BenchmarkKeptConnections: 32 phones with one connection each, before an upstream without TLS.
 func BenchmarkKeptConnections(b *testing.B) {
+	measuredOnce(b)
 	const phones, requests = 32, 4000
 	s := newSite(b, phones, 0)
 	_, upstream := role(b, 1, "upstream", "GOMAXPROCS=1")
@@ -83,7 +90,6 @@ func BenchmarkKeptConnections(b *testing.B) {
 	c.gate, addr = s.nginxOPA(b, upstream)
 	c.client = s.client(b, addr, load)
 	all = append(all, c)
-	b.ResetTimer()
 	contest(b, requests, all...)
 	for _, c := range all[:2] {
 		var hits, misses float64
@@ -93,12 +99,11 @@ func BenchmarkKeptConnections(b *testing.B) {
 	ratio(b, "cached/forwarder", all[0], all[2])
 	ratio(b, "cached/nginx+opa", all[0], all[3])
 	ratio(b, "missed/nginx+opa", all[1], all[3])
-	for b.Loop() {
-	}
 }
 
 // BenchmarkFullHandshakes: each request on a new connection, with 400,000 revoked certificates.
 func BenchmarkFullHandshakes(b *testing.B) {
+	measuredOnce(b)
 	const phones, requests, revoked = 16, 320, 400_000
 	nginx := peertest.Find(b, "nginx")
 	s := newSite(b, phones, revoked)
@@ -110,15 +115,13 @@ func BenchmarkFullHandshakes(b *testing.B) {
 	ours.client = s.client(b, addr, load)
 	theirs.gate, addr = s.nginx(b, nginx, upstream, "ssl_crl "+filepath.Join(s.dir, "crl.pem")+";", "")
 	theirs.client = s.client(b, addr, load)
-	b.ResetTimer()
 	contest(b, requests, ours, theirs)
 	ratio(b, "edge/nginx", ours, theirs)
-	for b.Loop() {
-	}
 }
 
 // BenchmarkIdlePing: resident memory for each phone that holds a Ping, after a collection of garbage.
 func BenchmarkIdlePing(b *testing.B) {
+	measuredOnce(b)
 	const phones = 4000
 	s := newSite(b, phones, 0)
 	kinds := []string{"policy", "forward", "reverseproxy"}
@@ -150,8 +153,6 @@ func BenchmarkIdlePing(b *testing.B) {
 			p.stop()
 		}
 	}
-	for b.Loop() {
-	}
 }
 
 // copy gives a gate a registry of its own, which only one process can open.
@@ -174,6 +175,7 @@ func waitFor(b *testing.B, limit time.Duration, ok func() bool) {
 // BenchmarkPhones: as many phones with a Ping open as descriptors allow, up to POSTERN_BENCH_PHONES or 8,000. 200 lose their certificate at once, and then the
 // upstream is restarted. It takes two minutes.
 func BenchmarkPhones(b *testing.B) {
+	measuredOnce(b)
 	phones := 8000
 	if n, err := strconv.Atoi(os.Getenv("POSTERN_BENCH_PHONES")); err == nil {
 		phones = n
@@ -210,8 +212,6 @@ func BenchmarkPhones(b *testing.B) {
 	n = status()
 	b.Logf("upstream restarted: all %d are back after %.0f s, at most %d of them within one second; %d connections broke", left, time.Since(began).Seconds(), n[4], n[5]-disturbed)
 	b.ReportMetric(float64(n[4]), "returns/s-at-most")
-	for b.Loop() {
-	}
 }
 
 // freeAddress is a loopback address that nobody listens on.
