@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/internal/policy"
@@ -15,12 +16,16 @@ import (
 	"postern/internal/trust"
 )
 
-// connection is what the edge remembers of a TLS connection: the client certificate and whether it chains to our CAs. Its standing is never remembered.
+// connection is what the edge remembers of a TLS connection: the client certificate and whether it chains to our CAs. Its standing is
+// remembered only together with what says that it is still the same, see known.
 type connection struct {
 	leaf        *x509.Certificate // nil without one
 	fingerprint string            // SHA-256 of the DER, lower-case hex
 	serial      trust.Serial
 	upstream    resting
+	known       [knownCommands]atomic.Pointer[known]
+
+	next atomic.Uint32 // the place in known to be taken next
 
 	mu    sync.Mutex
 	chain chain
@@ -79,7 +84,7 @@ func (c *connection) issuer(a *anchors, tenant string, now time.Time) string {
 }
 
 // certificate returns the facts of the client certificate at a moment, and when it was first used; the zero time for not yet.
-func (e *Edge) certificate(c *connection, tenant string, now time.Time) (f policy.CertFacts, used time.Time) {
+func (e *Edge) certificate(x *registry.Reading, c *connection, tenant string, now time.Time) (f policy.CertFacts, used time.Time) {
 	f.Status = "none"
 	if c.leaf == nil {
 		return f, used
@@ -91,7 +96,7 @@ func (e *Edge) certificate(c *connection, tenant string, now time.Time) (f polic
 		return f, used
 	}
 	f.Serial, f.NotAfter = string(c.serial), c.leaf.NotAfter.Unix()
-	known, ok := e.cfg.Index.Certificate(f.Issuer, c.serial)
+	known, ok := x.Certificate(f.Issuer, c.serial)
 	if !ok || known.Fingerprint != c.fingerprint {
 		// Signed by our CA, and not in the registry: the signature alone admits nobody.
 		f.Problem = "unknown"
@@ -99,10 +104,10 @@ func (e *Edge) certificate(c *connection, tenant string, now time.Time) (f polic
 	}
 	f.Status, f.Device, f.Reason = string(known.Status), string(known.Device), string(known.Reason)
 	f.ChangedAt = policy.Seconds(known.ChangedAt)
-	f.SuccessorFirstUse = e.successorFirstUse(f.Issuer, known.Successor)
+	f.SuccessorFirstUse = successorFirstUse(x, f.Issuer, known.Successor)
 	if known.Status == trust.Superseded {
 		// Accepted for a grace only for the sake of its successor: on hold or revoked with it.
-		if next, ok := e.cfg.Index.Certificate(f.Issuer, e.current(f.Issuer, known)); ok && (next.Status == trust.Held || next.Status == trust.Revoked) {
+		if next, ok := x.Certificate(f.Issuer, current(x, f.Issuer, known)); ok && (next.Status == trust.Held || next.Status == trust.Revoked) {
 			f.Status, f.Reason = string(next.Status), string(next.Reason)
 			f.ChangedAt = policy.Seconds(next.ChangedAt)
 		}
@@ -119,9 +124,9 @@ func (e *Edge) certificate(c *connection, tenant string, now time.Time) (f polic
 }
 
 // current follows the successors of a certificate to the last.
-func (e *Edge) current(issuer string, c registry.CertFact) trust.Serial {
+func current(x *registry.Reading, issuer string, c registry.CertFact) trust.Serial {
 	for range maxSuccessors {
-		next, ok := e.cfg.Index.Certificate(issuer, c.Successor)
+		next, ok := x.Certificate(issuer, c.Successor)
 		if !ok || c.Successor == "" {
 			break
 		}
@@ -135,10 +140,10 @@ const maxSuccessors = 16
 
 // successorFirstUse returns when the first of a certificate's successors was used: one that was renewed before it was ever used must not leave its
 // predecessor without an end.
-func (e *Edge) successorFirstUse(issuer string, s trust.Serial) int64 {
+func successorFirstUse(x *registry.Reading, issuer string, s trust.Serial) int64 {
 	var first time.Time
 	for range maxSuccessors {
-		next, ok := e.cfg.Index.Certificate(issuer, s)
+		next, ok := x.Certificate(issuer, s)
 		if s == "" || !ok {
 			break
 		}

@@ -28,8 +28,10 @@ const (
 type verdict struct {
 	action   trust.Action
 	decision policy.Decision
-	after    string // of a fault: Retry-After in seconds; empty: comeBack
-	fresh    bool   // the policy was asked, not only remembered
+	after    string         // of a fault: Retry-After in seconds; empty: comeBack
+	fresh    bool           // the policy was asked, not only remembered
+	engine   *policy.Engine // that was asked; nil of a fault
+	until    int64          // Unix seconds: before then the engine decides the same facts alike; 0 where that cannot be said
 }
 
 // fault is the verdict of no decision.
@@ -49,7 +51,7 @@ func (e *Edge) decide(ctx context.Context, engine *policy.Engine, in *policy.Acc
 		return fault(faultStale, fmt.Sprintf("Nothing was heard from the registry for %d seconds.", in.Snapshot.Behind))
 	}
 	engine.Surround(in)
-	d, fresh, err := engine.Judge(ctx, in)
+	d, err := engine.Judge(ctx, in)
 	if err != nil {
 		e.cfg.Log.ErrorContext(ctx, "edge: the policy could not decide", "error", err)
 		v = fault(faultPolicy, "The policy could not decide: "+clip(err.Error(), 500))
@@ -58,7 +60,7 @@ func (e *Edge) decide(ctx context.Context, engine *policy.Engine, in *policy.Acc
 	}
 	switch d.Action {
 	case trust.Allow, trust.Quarantine, trust.Deny:
-		return verdict{action: d.Action, decision: d, fresh: fresh}
+		return verdict{action: d.Action, decision: d.Decision, fresh: d.Fresh, engine: engine, until: d.Until}
 	}
 	return fault(faultPolicy, fmt.Sprintf("The policy answered %q, which is no decision.", d.Action))
 }
@@ -66,13 +68,8 @@ func (e *Edge) decide(ctx context.Context, engine *policy.Engine, in *policy.Acc
 // record hands a verdict to the journal and returns its reference. Allows are recorded once for each set of facts: those with reasons have the reference of these,
 // plain ones none.
 func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string {
-	in, d := s.input, v.decision
-	out := trust.Decision{At: now, Door: "edge", Action: v.action, Reasons: d.Reasons, Policy: d.Policy, User: in.Credential.User, Device: trust.DeviceID(in.Device.ID),
-		Serial: trust.Serial(in.Certificate.Serial), ClientID: in.Claimed.DeviceID, Profile: s.profile.ID, Command: in.Request.Command, Remote: q.remote}
-	if d.ValidUntil > 0 {
-		out.ValidUntil = time.Unix(d.ValidUntil, 0).UTC()
-	}
-	switch noted := len(d.Reasons) > 0; {
+	in, out := s.input, decisionOf(q, s, v, now)
+	switch noted := len(v.decision.Reasons) > 0; {
 	case v.action != trust.Allow:
 		out.Reference = trust.NewReference(now)
 	case v.fresh && noted:
@@ -93,6 +90,17 @@ func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string 
 	out.Input = input
 	e.cfg.Journal.Record(out)
 	return out.Reference
+}
+
+// decisionOf is what the journal is told of a verdict, but for the facts.
+func decisionOf(q *request, s situation, v verdict, now time.Time) trust.Decision {
+	in, d := s.input, v.decision
+	out := trust.Decision{At: now, Door: "edge", Action: v.action, Reasons: d.Reasons, Policy: d.Policy, User: in.Credential.User, Device: trust.DeviceID(in.Device.ID),
+		Serial: trust.Serial(in.Certificate.Serial), ClientID: in.Claimed.DeviceID, Profile: s.profile.ID, Command: in.Request.Command, Remote: q.remote}
+	if d.ValidUntil > 0 {
+		out.ValidUntil = time.Unix(d.ValidUntil, 0).UTC()
+	}
+	return out
 }
 
 // recordMalformed records a request that could not be read. Nothing of what could not be read is kept.

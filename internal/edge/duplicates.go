@@ -6,22 +6,23 @@ import (
 	"time"
 
 	"postern/internal/policy"
+	"postern/internal/registry"
 	"postern/internal/trust"
 )
 
 // duplicates says where else the claimed DeviceId and the certificate's device are in use. used is when the certificate was first used, or the
 // ticket made.
-func (e *Edge) duplicates(in *policy.AccessInput, own trust.MailProfile, device trust.Device, used time.Time) {
+func duplicates(x *registry.Reading, in *policy.AccessInput, own trust.MailProfile, device trust.Device, used time.Time) {
 	if in.Claimed.DeviceID == "" {
 		return
 	}
-	if id := e.managedUnder(in, own.Tenant); id != "" {
+	if id := managedUnder(x, in, own.Tenant); id != "" {
 		in.Duplicate.DeviceIDManaged, in.Duplicate.ManagedDevice = true, string(id)
 	}
 	if in.Certificate.Device != "" || in.Assurance == "token" {
-		e.otherDeviceID(in, own, device.ID, used)
+		otherDeviceID(x, in, own, device.ID, used)
 	}
-	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && e.sameUserModel(in, own.Tenant)
+	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && sameUserModel(x, in, own.Tenant)
 }
 
 // activeProfile is how lately a mail profile was seen that counts as in use; the built-in policy's duplicate_window is as long.
@@ -29,13 +30,13 @@ const activeProfile = 14 * 24 * time.Hour
 
 // sameUserModel reports whether a user whom the request names has a managed mail profile in use on the hardware model that it claims, under another DeviceId:
 // what it comes from may be that very phone, with an account made by hand in another client, or after a restore. It is a hint and proves nothing.
-func (e *Edge) sameUserModel(in *policy.AccessInput, tenant string) bool {
+func sameUserModel(x *registry.Reading, in *policy.AccessInput, tenant string) bool {
 	for name := range in.Credential.Names {
-		for _, p := range e.cfg.Index.ProfilesOfUser(name) {
-			if p.Tenant != tenant || p.ClientID == in.Claimed.DeviceID || in.Now-p.LastSeen.Unix() > int64(activeProfile/time.Second) || !e.counts(p) {
+		for _, p := range x.ProfilesOfUser(name) {
+			if p.Tenant != tenant || p.ClientID == in.Claimed.DeviceID || in.Now-p.LastSeen.Unix() > int64(activeProfile/time.Second) || !counts(x, p) {
 				continue
 			}
-			if d, ok := e.cfg.Index.Device(p.Device); ok && isManaged(d) && (p.Model == in.Claimed.Model || d.Model == in.Claimed.Model) {
+			if d, ok := x.Device(p.Device); ok && isManaged(d) && (p.Model == in.Claimed.Model || d.Model == in.Claimed.Model) {
 				return true
 			}
 		}
@@ -46,18 +47,18 @@ func (e *Edge) sameUserModel(in *policy.AccessInput, tenant string) bool {
 // managedUnder returns the managed device whose DeviceId the request claims: its MDM reports it, an administrator linked it, or a mail profile under it
 // came with one of the device's certificates that still counts. Where several do (two people typed the same, or somebody copied it), the device that
 // proves itself on this connection is the one: a copy of its DeviceId must not lock a phone out.
-func (e *Edge) managedUnder(in *policy.AccessInput, tenant string) trust.DeviceID {
+func managedUnder(x *registry.Reading, in *policy.AccessInput, tenant string) trust.DeviceID {
 	var all []trust.DeviceID
-	for _, d := range e.cfg.Index.DevicesByEAS(in.Claimed.DeviceID) {
+	for _, d := range x.DevicesByEAS(in.Claimed.DeviceID) {
 		if d.Issuer == tenant && isManaged(d) {
 			all = append(all, d.ID)
 		}
 	}
-	for _, p := range e.cfg.Index.ProfilesOfClient(in.Claimed.DeviceID) {
-		if p.Tenant != tenant || p.Device == "" || !p.Linked && !e.counts(p) {
+	for _, p := range x.ProfilesOfClient(in.Claimed.DeviceID) {
+		if p.Tenant != tenant || p.Device == "" || !p.Linked && !counts(x, p) {
 			continue
 		}
-		if d, ok := e.cfg.Index.Device(p.Device); ok && isManaged(d) {
+		if d, ok := x.Device(p.Device); ok && isManaged(d) {
 			all = append(all, d.ID)
 		}
 	}
@@ -73,16 +74,16 @@ func (e *Edge) managedUnder(in *policy.AccessInput, tenant string) trust.DeviceI
 }
 
 // counts reports whether the certificate that a mail profile came with is one of its device and neither held nor revoked.
-func (e *Edge) counts(p trust.MailProfile) bool {
-	c, ok := e.cfg.Index.Certificate(p.Tenant, p.Serial)
+func counts(x *registry.Reading, p trust.MailProfile) bool {
+	c, ok := x.Certificate(p.Tenant, p.Serial)
 	return ok && p.Serial != "" && c.Device == p.Device && (c.Status == trust.Good || c.Status == trust.Superseded)
 }
 
 // otherDeviceID finds the DeviceId that stands against the claimed one: of the same client family on the device of the certificate or, without one, of the
 // ticket that the token came through. Of several, the one most
 // recently seen among those that were there first decides, because each of them has to have fallen silent before a newcomer takes the place.
-func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID, used time.Time) {
-	others := e.cfg.Index.ProfilesOfDevice(device)
+func otherDeviceID(x *registry.Reading, in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID, used time.Time) {
+	others := x.ProfilesOfDevice(device)
 	full := len(others) >= maxProfiles && !in.Profile.Known
 	token := in.Assurance == "token"
 	begun := in.Now // where it is used for the first time
@@ -100,7 +101,7 @@ func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, devi
 	if len(others) == 0 {
 		return
 	}
-	since, seen := e.firstSeen(in, own, device)
+	since, seen := firstSeen(x, in, own, device)
 	first := func(p trust.MailProfile) bool {
 		return !seen || cmp.Or(p.FirstSeen.Compare(since), cmp.Compare(p.ClientID, in.Claimed.DeviceID)) < 0
 	}
@@ -123,11 +124,11 @@ func (e *Edge) otherDeviceID(in *policy.AccessInput, own trust.MailProfile, devi
 
 // firstSeen returns when the claimed DeviceId was first seen on the device, in whosever mailbox: a phone that opens a shared one, or whose credentials cannot be
 // read, is no newcomer for it.
-func (e *Edge) firstSeen(in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID) (since time.Time, seen bool) {
+func firstSeen(x *registry.Reading, in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID) (since time.Time, seen bool) {
 	if in.Profile.Known {
 		since, seen = own.FirstSeen, true
 	}
-	for _, p := range e.cfg.Index.ProfilesOfDevice(device) {
+	for _, p := range x.ProfilesOfDevice(device) {
 		if p.Protocol == protocolEAS && p.ClientID == in.Claimed.DeviceID && (!seen || p.FirstSeen.Before(since)) {
 			since, seen = p.FirstSeen, true
 		}

@@ -54,8 +54,8 @@ func (e *Edge) admitted(ctx context.Context, w http.ResponseWriter, f *flight) b
 
 // admit looks a command's facts up, records what it shows, and decides.
 func (e *Edge) admit(ctx context.Context, f *flight) (situation, verdict) {
-	now, rev := e.now(), e.cfg.Index.Revision()
-	s := e.situation(f.request, now)
+	now, rev, a, x := e.now(), e.cfg.Index.Revision(), e.anchors.Load(), e.cfg.Index.Read()
+	s := e.situationBy(x, f.request, now)
 	if !e.isStale(now) {
 		changed, err := e.remember(ctx, s, now)
 		if err != nil {
@@ -63,8 +63,8 @@ func (e *Edge) admit(ctx context.Context, f *flight) (situation, verdict) {
 			return s, fault(faultProfile, "The mail profile could not be recorded before the decision.")
 		}
 		if changed {
-			rev = e.cfg.Index.Revision()
-			s = e.situation(f.request, now)
+			rev, x = e.cfg.Index.Revision(), e.cfg.Index.Read()
+			s = e.situationBy(x, f.request, now)
 		}
 	}
 	v := e.judge(ctx, f, s, now)
@@ -72,7 +72,9 @@ func (e *Edge) admit(ctx context.Context, f *flight) (situation, verdict) {
 		// Something changed between looking and being findable; every later change finds the flight.
 		s = e.situation(f.request, now)
 		v = e.judge(ctx, f, s, now)
+		return s, v
 	}
+	e.keepKnown(f.request, a, x, s, v, now)
 	return s, v
 }
 
@@ -80,7 +82,7 @@ func (e *Edge) admit(ctx context.Context, f *flight) (situation, verdict) {
 func (e *Edge) judge(ctx context.Context, f *flight, s situation, now time.Time) verdict {
 	engine := e.cfg.Policy.Load()
 	v := e.decide(ctx, engine, s.input, now)
-	if v.action == trust.Allow && !e.flights.enter(f, s.input, engine, until(s.input, engine, v.decision, now)) {
+	if v.action == trust.Allow && !e.flights.enter(f, dependenciesOf(s.input), engine, until(s.input, engine, v.decision, now)) {
 		return fault(faultTooMany, "The phone has more commands under way than it can need.")
 	}
 	return v

@@ -42,6 +42,15 @@ type dependency struct {
 // dependencies is how many a flight has; the first is its certificate.
 const dependencies = 4
 
+// dependenciesOf are what a decision on these facts depends on.
+func dependenciesOf(in *policy.AccessInput) *[dependencies]dependency {
+	return &[dependencies]dependency{{registry.KindCertificate, in.Certificate.Issuer + "/" + in.Certificate.Serial}, {registry.KindDevice, in.Device.ID},
+		{registry.KindOwner, in.Owner.Mail}, {registry.KindProfile, in.Profile.ID}}
+}
+
+// noCertificate is the first dependency of a command that came without one of ours.
+var noCertificate = dependency{registry.KindCertificate, "/"}
+
 // flights holds the commands in flight by what they depend on. A flight is in the shard of its phone, so that phones seldom wait for each other; a change,
 // which is rare, looks into all of them.
 type flights struct {
@@ -75,24 +84,22 @@ func (fs *flights) shard(f *flight) *flightShard {
 }
 
 // enter makes an allowed command findable under what its decision depends on. It reports false where its phone has too many under way.
-func (fs *flights) enter(f *flight, in *policy.AccessInput, engine *policy.Engine, until time.Time) bool {
-	keys := [dependencies]dependency{{registry.KindCertificate, in.Certificate.Issuer + "/" + in.Certificate.Serial}, {registry.KindDevice, in.Device.ID},
-		{registry.KindOwner, in.Owner.Mail}, {registry.KindProfile, in.Profile.ID}}
+func (fs *flights) enter(f *flight, keys *[dependencies]dependency, engine *policy.Engine, until time.Time) bool {
 	s := fs.shard(f)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case f.over:
 		return true // it ended while it was decided again
-	case !f.in && in.Certificate.Serial != "" && len(s.byKey[keys[0]]) >= maxFlights:
+	case !f.in && keys[0] != noCertificate && len(s.byKey[keys[0]]) >= maxFlights:
 		return false
 	}
 	f.engine, f.until = engine, until
-	if f.in && f.keys == keys {
+	if f.in && f.keys == *keys {
 		return true
 	}
 	s.remove(f)
-	f.keys, f.in = keys, true
+	f.keys, f.in = *keys, true
 	s.count++
 	for i, k := range keys {
 		f.at[i] = len(s.byKey[k])

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"crypto/sha256"
 	"io"
 	"net"
 	"net/http"
@@ -40,9 +41,18 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	// From here on the address is the phone's, whoever stands between.
 	remote := e.proxies.remote(r)
 	r.RemoteAddr = net.JoinHostPort(remote, "0")
-	q := &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, conflict: conflict(r.Header)}
+	why, path := conflict(r.Header), r.URL.EscapedPath()
 	cleanHeader(r.Header)
-	path := r.URL.EscapedPath()
+	head, headed := [sha256.Size]byte{}, false
+	if why == "" && strings.EqualFold(path, pathEAS) {
+		if head, headed = headOf(conn, r); headed {
+			if k := conn.recall(&head); k != nil {
+				e.serveKnown(w, r, k)
+				return
+			}
+		}
+	}
+	q := &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, conflict: why, head: head, headed: headed}
 	switch {
 	case strings.EqualFold(path, pathEAS):
 		q.protocol = protocolEAS

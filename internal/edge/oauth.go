@@ -207,15 +207,15 @@ func (e *Edge) tokenOf(q *request, cred oauth.Credential) string {
 
 // tokenFacts says whether the bearer token of a request without certificate was obtained through a ticket, and of which device. It returns when a ticket that
 // counts was made.
-func (e *Edge) tokenFacts(in *policy.AccessInput, q *request, now time.Time) (made time.Time) {
+func tokenFacts(x *registry.Reading, in *policy.AccessInput, q *request, now time.Time) (made time.Time) {
 	if q.token == "" || in.Certificate.Present {
 		return made
 	}
-	g, k, ok := e.cfg.Index.Grant(q.token)
+	g, k, ok := x.Grant(q.token)
 	if !ok || !now.Before(g.Expires) {
 		return made
 	}
-	if e.ticketFacts(in, k); in.Ticket.Status == "live" {
+	if ticketFacts(x, in, k); in.Ticket.Status == "live" {
 		in.Assurance, in.AssuranceUntil = "token", g.Expires.Unix()
 		made = k.Created
 	}
@@ -223,9 +223,9 @@ func (e *Edge) tokenFacts(in *policy.AccessInput, q *request, now time.Time) (ma
 }
 
 // ticketFacts fills in a ticket that is known.
-func (e *Edge) ticketFacts(in *policy.AccessInput, k registry.Ticket) {
+func ticketFacts(x *registry.Reading, in *policy.AccessInput, k registry.Ticket) {
 	in.Ticket = policy.TicketFacts{Status: "revoked", ID: k.ID, Device: string(k.Device)}
-	if d, ok := e.cfg.Index.Device(k.Device); ok && k.Live(d) && (in.Request.Tenant == "" || in.Request.Tenant == d.Issuer) {
+	if d, ok := x.Device(k.Device); ok && k.Live(d) && (in.Request.Tenant == "" || in.Request.Tenant == d.Issuer) {
 		in.Ticket.Status = "live"
 	}
 }

@@ -114,15 +114,16 @@ func (e *Edge) signIn(q *request, ticket string, credential policy.CredentialFac
 	in := &policy.AccessInput{Now: now.Unix(), Credential: credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}}
 	in.Claimed = policy.ClaimedFacts{UserAgent: q.userAgent, Family: q.client.Family, Platform: q.client.Platform, Model: q.client.Model}
 	var used time.Time
-	in.Certificate, used = e.certificate(q.conn, q.tenant, now)
+	x := e.cfg.Index.Read()
+	in.Certificate, used = e.certificate(x, q.conn, q.tenant, now)
 	in.Request = policy.RequestFacts{Class: q.class, Protocol: q.protocol, Tenant: e.tenant(q, in), Host: q.host, Method: q.method, Command: q.grant, SourceIP: q.remote}
 	in.Snapshot.Behind = int64(e.behind(now) / time.Second)
 	s := situation{input: in}
 	device := in.Certificate.Device
 	if ticket != "" {
 		in.Ticket.Status = "unknown"
-		if _, k, ok := e.cfg.Index.Ticket(ticket); ok {
-			e.ticketFacts(in, k)
+		if _, k, ok := x.Ticket(ticket); ok {
+			ticketFacts(x, in, k)
 			if in.Certificate.Status == "none" {
 				device = string(k.Device)
 			}
@@ -134,8 +135,8 @@ func (e *Edge) signIn(q *request, ticket string, credential policy.CredentialFac
 	case in.Ticket.Status == "live" && !c.Present:
 		in.Assurance = "token"
 	}
-	if d, ok := e.cfg.Index.Device(trust.DeviceID(device)); ok && device != "" {
-		e.ownerFacts(in, d)
+	if d, ok := x.Device(trust.DeviceID(device)); ok && device != "" {
+		ownerFacts(x, in, d)
 		s.managed = isManaged(d)
 	}
 	return s

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"crypto/sha256"
 	"errors"
 	"net/http"
 	"strings"
@@ -35,6 +36,9 @@ type request struct {
 	named      bool   // the credential itself names a user
 	token      string // the keyed hash of a bearer token that may have come through a ticket; empty: it has not
 	grant      string // the grant type of a sign-in
+
+	head   [sha256.Size]byte // see headOf
+	headed bool              // the command may be kept under it
 }
 
 // The codes of a request that could be understood in two ways.
