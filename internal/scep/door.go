@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,12 +94,22 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		text(w, http.StatusRequestURITooLong, "the request is too large")
 		return
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		text(w, http.StatusBadRequest, "the query cannot be read")
-		return
-	}
+	// What cannot be read of the query is left out: GetCACert is often asked with a message that is not escaped, and nobody needs it (RFC 8894, section 4.2).
+	query, _ := url.ParseQuery(r.URL.RawQuery)
 	d.serve(w, r, is, query)
+}
+
+// parameter is a query parameter by its name in any case, as NDES takes it. The exact name goes first.
+func parameter(query url.Values, name string) string {
+	if query.Has(name) {
+		return query.Get(name)
+	}
+	for _, k := range slices.Sorted(maps.Keys(query)) {
+		if strings.EqualFold(k, name) {
+			return query.Get(k)
+		}
+	}
+	return ""
 }
 
 // admit takes the requester's address from the connection alone: what a header claims would let anybody be anybody.
@@ -114,19 +126,19 @@ func (d *Door) admit(r *http.Request) (time.Duration, bool) {
 
 // serve carries out one operation (RFC 8894, section 4.1).
 func (d *Door) serve(w http.ResponseWriter, r *http.Request, is *issuer, query url.Values) {
-	switch query.Get("operation") {
-	case "GetCACaps":
+	switch strings.ToLower(parameter(query, "operation")) {
+	case "getcacaps":
 		reply(w, "text/plain", []byte(strings.Join(d.capabilities(is), "\n")))
-	case "GetCACert":
+	case "getcacert":
 		reply(w, "application/x-x509-ca-ra-cert", is.keys().caCert)
-	case "GetNextCACert":
+	case "getnextcacert":
 		next := is.keys().nextCA
 		if next == nil {
 			text(w, http.StatusNotFound, "no other CA certificates are prepared")
 			return
 		}
 		reply(w, "application/x-x509-next-ca-cert", next)
-	case "PKIOperation":
+	case "pkioperation":
 		message, status, err := readMessage(w, r, query)
 		if err != nil {
 			text(w, status, err.Error())
@@ -158,7 +170,7 @@ func (*Door) capabilities(is *issuer) []string {
 // readMessage takes the message of a PKIOperation from a POST body, whatever its Content-Type, or from a GET query.
 func readMessage(w http.ResponseWriter, r *http.Request, query url.Values) ([]byte, int, error) {
 	if r.Method == http.MethodGet {
-		m, err := DecodeGETMessage(query.Get("message"))
+		m, err := DecodeGETMessage(parameter(query, "message"))
 		if err != nil {
 			return nil, http.StatusBadRequest, errors.New("the message is not base64, or too large")
 		}

@@ -70,8 +70,9 @@ func TestHTTPErrors(t *testing.T) {
 	}{
 		{"GET", "/scep/nobody?operation=GetCACaps", "", 404}, {"GET", "/scep/", "", 404}, {"GET", "/scep/contoso%2f..?operation=GetCACaps", "", 200},
 		{"PUT", "/scep/contoso?operation=PKIOperation", "x", 405}, {"DELETE", "/scep/contoso", "", 405},
-		{"GET", "/scep/contoso", "", 400}, {"GET", "/scep/contoso?operation=getcacaps", "", 400}, {"GET", "/scep/contoso?operation=GetNextCACert", "", 404},
-		{"GET", "/scep/contoso?operation=%zz", "", 400}, {"GET", "/scep/contoso?operation=PKIOperation", "", 400},
+		{"GET", "/scep/contoso", "", 400}, {"GET", "/scep/contoso?operation=getcacaps", "", 200}, {"GET", "/scep/contoso/?Operation=GETCACert", "", 200}, {"GET", "/scep/contoso?operation=GetNextCACert", "", 404},
+		{"GET", "/scep/contoso?operation=GetCACert&message=100%", "", 200}, {"GET", "/scep/contoso?operation=GetCACert&message=a;b", "", 200},
+		{"GET", "/scep/contoso?operation=%zz", "", 400}, {"GET", "/scep/contoso?operation=PKIOperation&message=MI%zz", "", 400}, {"GET", "/scep/contoso?operation=PKIOperation", "", 400},
 		{"GET", "/scep/contoso?operation=PKIOperation&message=***", "", 400}, {"GET", "/scep/contoso?operation=PKIOperation&message=MIIB", "", 400},
 		{"GET", "/scep/contoso?operation=PKIOperation&message=" + long, "", 400}, {"GET", "/scep/contoso?operation=PKIOperation&message=" + long + long + long, "", 414},
 		{"POST", "/scep/contoso?operation=PKIOperation", "", 400}, {"POST", "/scep/contoso?operation=PKIOperation", "garbage", 400},

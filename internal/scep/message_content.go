@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/big"
@@ -167,7 +168,7 @@ func readChallenge(attrs []csrAttribute) (Challenge, *Failure) {
 	if value == nil {
 		return "", nil
 	}
-	if len(value.Bytes) > 2*maxChallenge {
+	if len(value.Bytes) > 4*maxChallenge {
 		return "", fail(BadRequest, nil, "the challengePassword is too long")
 	}
 	s, ok := decodeString(*value)
@@ -180,14 +181,14 @@ func readChallenge(attrs []csrAttribute) (Challenge, *Failure) {
 	return Challenge(s), nil
 }
 
-// decodeString decodes a DirectoryString or IA5String to UTF-8. T61String is
+// decodeString decodes a DirectoryString or a string of ASCII to UTF-8. T61String is
 // taken as Latin-1, as everybody does.
 func decodeString(v asn1.RawValue) (string, bool) {
 	if v.Class != asn1.ClassUniversal || v.IsCompound {
 		return "", false
 	}
 	switch v.Tag {
-	case asn1.TagPrintableString, asn1.TagIA5String:
+	case asn1.TagPrintableString, asn1.TagIA5String, asn1.TagNumericString, tagVisibleString:
 		return string(v.Bytes), isPrintableASCII(v.Bytes)
 	case asn1.TagUTF8String:
 		return string(v.Bytes), utf8.Valid(v.Bytes)
@@ -206,9 +207,27 @@ func decodeString(v asn1.RawValue) (string, bool) {
 			units[i] = uint16(v.Bytes[2*i])<<8 | uint16(v.Bytes[2*i+1])
 		}
 		return string(utf16.Decode(units)), true
+	case tagUniversalString:
+		if len(v.Bytes)%4 != 0 {
+			return "", false
+		}
+		runes := make([]rune, len(v.Bytes)/4)
+		for i := range runes {
+			runes[i] = rune(binary.BigEndian.Uint32(v.Bytes[4*i:]))
+			if !utf8.ValidRune(runes[i]) {
+				return "", false
+			}
+		}
+		return string(runes), true
 	}
 	return "", false
 }
+
+// Strings that encoding/asn1 has no constant for (X.680, section 8.6).
+const (
+	tagVisibleString   = 26
+	tagUniversalString = 28
+)
 
 // readNames collects the names that the CSR asks for.
 func readNames(csr *x509.CertificateRequest, attrs []csrAttribute) (RequestedNames, error) {

@@ -29,6 +29,9 @@ func TestChallenge(t *testing.T) {
 		"IA5String":       {asn1.TagIA5String, "a@b_c*", "a@b_c*"},
 		"T61String":       {asn1.TagT61String, "gr\xfcn", "grün"},
 		"BMPString":       {asn1.TagBMPString, "\x00a\x00\xfc\xd8\x3d\xdd\x11", "aü🔑"},
+		"NumericString":   {asn1.TagNumericString, "123456", "123456"},
+		"VisibleString":   {tagVisibleString, "abc", "abc"},
+		"UniversalString": {tagUniversalString, "\x00\x00\x00a\x00\x01\xf5\x11", "a🔑"},
 		"empty":           {asn1.TagUTF8String, "", ""},
 		"longest":         {asn1.TagUTF8String, strings.Repeat("x", 255), strings.Repeat("x", 255)},
 	} {
@@ -51,6 +54,8 @@ func TestChallenge(t *testing.T) {
 		"a number":      {challengeAttr(asn1.TagInteger, "\x01")},
 		"broken UTF-8":  {challengeAttr(asn1.TagUTF8String, "\xff")},
 		"odd BMP":       {challengeAttr(asn1.TagBMPString, "abc")},
+		"odd Universal": {challengeAttr(tagUniversalString, "abc")},
+		"no character":  {challengeAttr(tagUniversalString, "\xff\xff\xff\xff")},
 		"control":       {challengeAttr(asn1.TagPrintableString, "a\x00b")},
 		"many":          make([]csrAttribute, maxAttributes+1),
 	} {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"slices"
 	"strconv"
 
 	"github.com/smallstep/pkcs7"
@@ -133,6 +134,10 @@ func checkEncapsulated(der []byte) error {
 	return nil
 }
 
+// Windows marks the authority key identifier critical in the certificate that it signs its first request with (RFC 5280, section 4.2.1.1, forbids that),
+// and Go's parser refuses it since 1.23; the library then reads it as Go did before. Such a certificate proves nothing: it brings a key.
+func init() { pkcs7.SetFallbackLegacyX509CertificateParserEnabled(true) }
+
 // parseSignedData is pkcs7.Parse behind a barrier: a panic in it is an error.
 func parseSignedData(der []byte) (p7 *pkcs7.PKCS7, err error) {
 	defer func() {
@@ -201,17 +206,20 @@ func readAttributes(p7 *pkcs7.PKCS7) (attributes, error) {
 	return attrs, nil
 }
 
-// get returns a value that must be there, with this universal tag.
-func (a attributes) get(oid asn1.ObjectIdentifier, name string, tag int) (asn1.RawValue, error) {
+// get returns a value that must be there, with one of these universal tags.
+func (a attributes) get(oid asn1.ObjectIdentifier, name string, tags ...int) (asn1.RawValue, error) {
 	value, ok := a[oid.String()]
 	if !ok {
 		return value, malformed("no %s", name)
 	}
-	if value.Class != asn1.ClassUniversal || value.Tag != tag || value.IsCompound {
+	if value.Class != asn1.ClassUniversal || !slices.Contains(tags, value.Tag) || value.IsCompound {
 		return value, malformed("%s has the wrong type", name)
 	}
 	return value, nil
 }
+
+// textTags are the strings that stand for the PrintableString of RFC 8894, section 3.2.1. What is in them has to be ASCII all the same.
+var textTags = []int{asn1.TagPrintableString, asn1.TagUTF8String, asn1.TagIA5String}
 
 // readHeader takes the SCEP attributes (RFC 8894, section 3.2.1).
 func (r *Request) readHeader(attrs attributes) error {
@@ -227,8 +235,8 @@ func (r *Request) readHeader(attrs attributes) error {
 		return err
 	}
 
-	// Some clients put characters into the PrintableString that it cannot hold.
-	id, err := attrs.get(oidTransactionID, "transactionID", asn1.TagPrintableString)
+	// Some clients put characters into the PrintableString that it cannot hold, others take another type of string.
+	id, err := attrs.get(oidTransactionID, "transactionID", textTags...)
 	if err != nil {
 		return err
 	}
@@ -242,7 +250,7 @@ func (r *Request) readHeader(attrs attributes) error {
 	if len(nonce.Bytes) < 8 || len(nonce.Bytes) > 64 {
 		return malformed("senderNonce has %d bytes", len(nonce.Bytes))
 	}
-	kind, err := attrs.get(oidMessageType, "messageType", asn1.TagPrintableString)
+	kind, err := attrs.get(oidMessageType, "messageType", textTags...)
 	if err != nil {
 		return err
 	}
@@ -288,6 +296,9 @@ func (r *Request) verify(p7 *pkcs7.PKCS7) *Failure {
 		return fail(BadAlg, nil, "the signer's key is of an unsupported kind")
 	}
 	err := verifySignature(p7)
+	if errors.Is(err, rsa.ErrVerification) && r.verifyAsSent(p7) {
+		err = nil
+	}
 	var late *pkcs7.SigningTimeNotValidError
 	switch {
 	case err == nil:
@@ -296,6 +307,34 @@ func (r *Request) verify(p7 *pkcs7.PKCS7) *Failure {
 		return fail(BadTime, err, "the signing time is outside the validity of the signer's certificate")
 	}
 	return fail(BadMessageCheck, err, "the signature of the message is not valid")
+}
+
+// verifyAsSent verifies the signature over the signed attributes in the order of the message. It is over their DER encoding, which is sorted (RFC 5652,
+// section 5.4), and that is what the library looks at; but there are clients that sort neither, and servers built on OpenSSL never notice. Message
+// digest and signing time have been found good before the signature was looked at, and no attribute occurs twice, so the order means nothing.
+func (r *Request) verifyAsSent(p7 *pkcs7.PKCS7) bool {
+	key, ok := r.Signer.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return false
+	}
+	var sent [][]byte
+	for _, a := range p7.Signers[0].AuthenticatedAttributes {
+		der, err := asn1.Marshal(a)
+		if err != nil {
+			return false
+		}
+		sent = append(sent, der)
+	}
+	if slices.IsSortedFunc(sent, bytes.Compare) {
+		return false // that was verified
+	}
+	set, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagSet, IsCompound: true, Bytes: bytes.Join(sent, nil)})
+	if err != nil {
+		return false
+	}
+	h := r.Digest.New()
+	h.Write(set)
+	return rsa.VerifyPKCS1v15(key, r.Digest, h.Sum(nil), p7.Signers[0].EncryptedDigest) == nil
 }
 
 // verifySignature is the library's Verify behind a barrier: a panic in it is an error.
