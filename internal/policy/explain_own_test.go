@@ -45,7 +45,7 @@ func ownRefusals() (access []accessSample) {
 		in.Owner.Mail, in.Owner.Names = "zoe@contoso.com", map[string]bool{"zoe@contoso.com": true}
 		in.Credential.User, in.Credential.Names = in.Owner.Mail, map[string]bool{in.Owner.Mail: true}
 	})
-	with("a team's rule by its code alone", func(in *AccessInput) { in.Request.Version = 120 })
+	with("a team's rule by its code alone", func(in *AccessInput) { in.Request.Version = 140 })
 	with("two rules of a team", func(in *AccessInput) { label(in, "screen_lock", "no"); in.Request.Version = 140 })
 	with("blocked, while silence and a team's label are only observed", func(in *AccessInput) {
 		label(in, "check", "stale")

@@ -58,7 +58,7 @@ networks: {guests: 198.51.100.0/24}
 		"one device too many":      {func(in *AccessInput) { in.Device.Place, in.Owner.Devices = 3, 3 }, "place_in_line", "device retire"},
 		"non-compliant":            {func(in *AccessInput) { in.Device.Compliant = "no" }, "compliance_accepted", "MDM's app"},
 		"denied network":           {func(in *AccessInput) { in.Request.SourceIP = "198.51.100.9" }, "zone_accepted", "Use another network"},
-		"row of the sign-on table": {func(in *AccessInput) { in.Claimed.Family, in.Device.EASDeviceID = "nine", "" }, "sign_on_accepted", "family apple_mail"},
+		"row of the sign-on table": {func(in *AccessInput) { in.Claimed.Family, in.Device.EASDeviceID = "nine", "" }, "sign_on_accepted", "used: apple_mail"},
 		"denied platform":          {func(in *AccessInput) { in.Device.OS = "windows" }, "platform_accepted", "another system"},
 		"two at once":              {func(in *AccessInput) { in.Device.Managed, in.Device.SilentFor = false, 30*86400 }, "device_heard", "let it check in"},
 	} {

@@ -53,7 +53,7 @@ var clientSayings = []saying{
 		remedy: "Use a device with another system. A policy author can allow this one (denied_platforms in the policy's data).",
 		facts:  "device.id claimed.platform claimed.user_agent", say: sayPlatform},
 	{code: "eas_version_too_old", page: "versions",
-		text:   "The mail client ({claimed.family}) speaks version {request.version|eas} of Exchange ActiveSync, the language of mail; {config.min_eas_version|eas} or later is needed.",
+		text:   "The mail client ({claimed.family}) speaks version {request.version|eas} of Exchange ActiveSync, the protocol by which phones fetch mail; {config.min_eas_version|eas} or later is needed.",
 		remedy: "Update the mail client, or use another one.",
 		facts:  "claimed.family claimed.user_agent"},
 	{code: "zone_not_allowed", page: "zones",
@@ -100,6 +100,17 @@ func sayUnreadable(w words) (text, remedy string) {
 		"If {credential.oid} is the account of {owner.mail} in Entra ID, a PKI officer writes it down: `postern owner update {owner.mail} --oid {credential.oid}`. Otherwise the owner signs in."
 }
 
+// accountRemedy is what helps where the sign-in names an account and no user: what the reason about the sign-in says, where there is one.
+func (w words) accountRemedy() string {
+	switch {
+	case w.says("credential.problem", "unreadable_credentials", "duplicate_credentials", "wrong_audience", "wrong_tenant"):
+		return seeOther + w.engine.fact(w.entry, "credential.problem", w.input) + ": with the right sign-in, this is settled too."
+	case w.says("credential.problem", "app_only"):
+		return seeOther + "app_only_credential: with the right sign-in, this is settled too."
+	}
+	return "The owner signs in with the right account. If the account was made anew, a PKI officer corrects the owner: `postern owner update {owner.mail} --oid {credential.oid|id}`."
+}
+
 func sayAppOnly(w words) (text, remedy string) {
 	if w.of("owner.mail") != "" {
 		return "", "A program gets no mail here. On the phone, sign in as its owner, {owner.mail}."
@@ -123,6 +134,10 @@ func sayOwnerMismatch(w words) (text, remedy string) {
 		return "The phone signs in as {credential.user}, and the owner of its device {device.id} is not known.", "A PKI officer names the owner of the device: `postern device reassign {device.id} --owner MAIL`."
 	}
 	user, own := w.of("credential.user"), w.names("owner.names")
+	if user == "" {
+		return "The account that signed in ({credential.oid}, its object id in Entra ID) is not the one that is known of {owner.mail}, the owner of the device {device.id} ({owner.oid}).",
+			w.accountRemedy()
+	}
 	foreign := slices.DeleteFunc(w.names("credential.names"), func(n string) bool { return slices.Contains(own, n) })
 	switch {
 	case len(foreign) == 0 && slices.Contains(own, user):

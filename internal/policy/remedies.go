@@ -167,17 +167,17 @@ func (p *program) clientRemedies(in *AccessInput) []accessChange {
 	family := or(p.first("allowed_clients"), "apple_mail")
 	platform := func(now string) string { return or(p.first("allowed_platforms"), other(now)) }
 	return []accessChange{
-		{Change: Change{Fact: fmt.Sprintf("The mail client is of the family %s.", or(in.Claimed.Family, "unknown")), Do: "A mail client of the family " + family + " is used."},
+		{Change: Change{Fact: fmt.Sprintf("The mail client is %s.", or(in.Claimed.Family, "unknown")), Do: "Another mail client is used: " + family + "."},
 			codes: "client_not_allowed unknown_client", about: "claimed.family", apply: func(in *AccessInput) {
 				in.Claimed.Family, in.Claimed.DeviceID = family, or(in.Device.EASDeviceID, in.Claimed.DeviceID)
 			}},
-		{Change: Change{Fact: fmt.Sprintf("The platform is %s.", platformName(or(in.Device.OS, in.Claimed.Platform))), Do: "A device of the platform " + platformName(platform(in.Device.OS)) + " is used."},
+		{Change: Change{Fact: fmt.Sprintf("The system of the device is %s.", platformName(or(in.Device.OS, in.Claimed.Platform))), Do: "A device with " + platformName(platform(in.Device.OS)) + " is used."},
 			codes: "platform_not_allowed", about: "device.os claimed.platform", apply: func(in *AccessInput) {
 				in.Device.OS, in.Claimed.Platform = platform(in.Device.OS), platform(in.Claimed.Platform)
 			}},
 		{Change: Change{Fact: fmt.Sprintf("The command is %s.", or(in.Request.Command, "none")), Do: "Another command is sent."},
 			codes: "command_not_allowed", about: "request.command", apply: func(in *AccessInput) { in.Request.Command = "sync" }},
-		{Change: Change{Fact: fmt.Sprintf("The protocol version is %s.", FactText("request.version", fmt.Sprint(in.Request.Version))), Do: "A client that speaks ActiveSync 16.1 is used."},
+		{Change: Change{Fact: fmt.Sprintf("The mail client speaks version %s of ActiveSync.", FactText("request.version", fmt.Sprint(in.Request.Version))), Do: "The mail client is updated, or another one is used: one that speaks version 16.1."},
 			codes: "eas_version_too_old", about: "request.version", apply: func(in *AccessInput) { in.Request.Version = 161 }},
 	}
 }
@@ -204,7 +204,7 @@ func (p *program) networkRemedies(in *AccessInput) (all []accessChange) {
 			continue
 		}
 		seen[name] = true
-		all = append(all, accessChange{Change: Change{Fact: fmt.Sprintf("The request comes from %s (%s).", or(in.Request.SourceIP, "nowhere"), zonesText(is)),
+		all = append(all, accessChange{Change: Change{Fact: fmt.Sprintf("The phone is at %s (%s).", or(in.Request.SourceIP, "nowhere"), zonesText(is)),
 			Do: "The phone is in another network (" + zonesText(name) + ")."}, codes: "zone_not_allowed", about: "request.source_ip", apply: func(in *AccessInput) { in.Request.SourceIP = address.String() }})
 	}
 	return all
@@ -212,9 +212,9 @@ func (p *program) networkRemedies(in *AccessInput) (all []accessChange) {
 
 func zonesText(names string) string {
 	if names == "" {
-		return "in no named network"
+		return "in no network or country that has a name here"
 	}
-	return "zones: " + names
+	return "network or country: " + names
 }
 
 // maxNetworks is how many other networks are tried.
