@@ -54,7 +54,7 @@ func printLifecycle(w io.Writer, r api.LifecycleRun) error {
 	if r.DryRun || r.Refused {
 		would = "would be "
 	}
-	fmt.Fprintf(w, "%d devices: %d %ssuspended, %d %sretired, %d to be told about, %d without a decision (policy %s)\n", r.Devices, r.Suspend, would, r.Retire, would, r.Notify, r.Faults, r.Policy)
+	fmt.Fprintf(w, "%s: %d %ssuspended, %d %sretired, %d to be told about, %d without a decision (policy %s)\n", plural(r.Devices, "device", "devices"), r.Suspend, would, r.Retire, would, r.Notify, r.Faults, r.Policy)
 	if r.Refused {
 		fmt.Fprintf(w, "more than the %d that one sweep may change: without --all nothing is done\n", r.Most)
 	}

@@ -52,6 +52,14 @@ func stamp(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
+// plural is so many of something: "1 user", "2 users".
+func plural[N int | uint64](n N, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // dash renders an empty cell.
 func dash(s string) string {
 	if s == "" {

@@ -69,9 +69,9 @@ built-in policies alone; it is never a failure.`,
 			}
 			switch {
 			case !r.OK():
-				return fmt.Errorf("the policy has %d problem(s), see above", len(r.Problems))
+				return fmt.Errorf("the policy has %s, see above", plural(len(r.Problems), "problem", "problems"))
 			case strict && len(r.Warnings) > 0:
-				return fmt.Errorf("the policy has %d warning(s), see above", len(r.Warnings))
+				return fmt.Errorf("the policy has %s, see above", plural(len(r.Warnings), "warning", "warnings"))
 			}
 			return nil
 		}}
@@ -95,7 +95,7 @@ func printCheck(w io.Writer, r *policy.Report) {
 	if len(r.Tests) > 0 {
 		tests = fmt.Sprintf("%d of %d tests passed", passed, len(r.Tests))
 	}
-	fmt.Fprintf(w, "%d files, %s, %d samples decided, digest %s\n", len(r.Files), tests, len(r.Samples), r.Digest)
+	fmt.Fprintf(w, "%s, %s, %s decided, digest %s\n", plural(len(r.Files), "file", "files"), tests, plural(len(r.Samples), "sample", "samples"), r.Digest)
 	if c := r.Cost; c != nil {
 		fmt.Fprintf(w, "a decision takes %s here (median of the samples; %s at most, for %s), with the built-in policies alone %s\n", rounded(c.Decision), rounded(c.Most), c.Slowest, rounded(c.BuiltIn))
 	}
@@ -164,7 +164,7 @@ func printTests(w io.Writer, r *policy.TestReport, o policy.TestOptions) {
 		}
 	}
 	if builtin > 0 {
-		fmt.Fprintf(w, "ok    %d built-in tests (--run . lists them)\n", builtin)
+		fmt.Fprintf(w, "ok    %s (--run . lists them)\n", plural(builtin, "built-in test", "built-in tests"))
 	}
 	if o.Coverage {
 		fmt.Fprintf(w, "%.1f %% of the lines of rules were reached\n", r.Coverage)

@@ -50,7 +50,7 @@ func printDifference(w io.Writer, d *policy.Difference) {
 	for _, s := range d.Samples {
 		fmt.Fprintf(w, "sample %s/%s: %s, before: %s\n", s.Entry, s.Name, outcome(s.After), outcome(s.Before))
 	}
-	fmt.Fprintf(w, "%s -> %s: %d files differ, %d samples are decided in another way\n", d.Before, d.After, len(d.Files), len(d.Samples))
+	fmt.Fprintf(w, "%s -> %s: %s, %s decided in another way\n", d.Before, d.After, plural(len(d.Files), "file differs", "files differ"), plural(len(d.Samples), "sample is", "samples are"))
 }
 
 func outcome(r policy.SampleResult) string {

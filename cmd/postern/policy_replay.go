@@ -142,7 +142,7 @@ func recorded(body io.Reader) iter.Seq2[policy.Recorded, error] {
 
 func printGroups(w io.Writer, r *policy.ReplayReport) {
 	for _, g := range r.Groups {
-		fmt.Fprintf(w, "%d would be %s, not %s: %d users (%s)\n", g.Count, said(g.After), said(g.Before), len(g.Users), names(g.Users))
+		fmt.Fprintf(w, "%d would be %s, not %s: %s (%s)\n", g.Count, said(g.After), said(g.Before), plural(len(g.Users), "user", "users"), names(g.Users))
 		fmt.Fprintf(w, "  devices: %s\n", names(g.Devices))
 		if len(g.Clients) > 0 {
 			fmt.Fprintf(w, "  clients: %s\n", names(g.Clients))
@@ -153,7 +153,7 @@ func printGroups(w io.Writer, r *policy.ReplayReport) {
 		}
 	}
 	for _, x := range r.Rules {
-		fmt.Fprintf(w, "rule %s: %s would be said %d times more and %d times fewer\n", dash(x.Rule), x.Code, x.More, x.Fewer)
+		fmt.Fprintf(w, "rule %s: %s would be said %s more and %s fewer\n", printable(x.Rule), x.Code, plural(x.More, "time", "times"), plural(x.Fewer, "time", "times"))
 	}
 }
 
@@ -170,7 +170,7 @@ func printReplay(w io.Writer, r *policy.ReplayReport, age time.Duration, kept ap
 		{kept.EvictedAllowed + kept.SkippedAllowed, "sets of facts of plain allows are missing for want of room since the server started"},
 	} {
 		if x.n > 0 {
-			fmt.Fprintf(w, "not in it: %d %s\n", x.n, x.text)
+			fmt.Fprintln(w, "not in it:", missing(x.n, x.text))
 		}
 	}
 	life := time.Duration(kept.KeptSeconds) * time.Second
@@ -179,16 +179,24 @@ func printReplay(w io.Writer, r *policy.ReplayReport, age time.Duration, kept ap
 		fmt.Fprintf(w, "not in it: whatever is older than %s\n", days(life))
 	}
 	if kept.AllowedShare < 1 {
-		fmt.Fprintf(w, "THIS IS A PART: of plain allows, only %.3g %% of the sets of facts are recorded (journal.plain_allows); others were left out %d times since the server started\n",
-			100*kept.AllowedShare, kept.LeftOutAllowed)
+		fmt.Fprintf(w, "THIS IS A PART: of plain allows, only %.3g %% of the sets of facts are recorded (journal.plain_allows); others were left out %s since the server started\n",
+			100*kept.AllowedShare, plural(kept.LeftOutAllowed, "time", "times"))
 	}
-	fmt.Fprintf(w, "an allow is recorded once for each set of facts, with its notes if it has any: %d requests were allowed since the journal began\n", kept.Allowed)
+	fmt.Fprintf(w, "an allow is recorded once for each set of facts, with its notes if it has any: %s allowed since the journal began\n", plural(kept.Allowed, "request was", "requests were"))
+}
+
+// missing is so many decisions that a report does not have, and why: "were lost" is "was lost" of one.
+func missing(n uint64, why string) string {
+	if rest, past := strings.CutPrefix(why, "were "); past && n == 1 {
+		why = "was " + rest
+	}
+	return fmt.Sprintf("%d %s", n, why)
 }
 
 // days writes a span of whole days as such.
 func days(d time.Duration) string {
 	if d%(24*time.Hour) == 0 {
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
+		return plural(int(d/(24*time.Hour)), "day", "days")
 	}
 	return d.String()
 }

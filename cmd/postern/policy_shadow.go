@@ -46,7 +46,11 @@ func (a *app) startShadow() *cobra.Command {
 				if !s.Running {
 					return fmt.Errorf("%s should decide in shadow, but this node has not begun: see the warnings of `postern status`", s.Digest)
 				}
-				_, err := fmt.Fprintf(w, "%s decides in shadow: see `postern policy shadow status`, and bring it into force with `postern policy shadow promote`\n", s.Digest)
+				force := "bring it into force with `postern policy shadow promote`"
+				if s.Source != "" {
+					force = "promote will be refused here, for the policies come from " + s.Source + ": bring the candidate into force by putting its files there"
+				}
+				_, err := fmt.Fprintf(w, "%s decides in shadow: see `postern policy shadow status`; %s\n", s.Digest, force)
 				return err
 			})
 		}}
@@ -101,7 +105,7 @@ func printShadowReport(w io.Writer, s api.PolicyShadow) error {
 		{uint64(r.MoreGroups), "would change in more ways than the report has room for"},
 	} {
 		if x.n > 0 {
-			fmt.Fprintf(w, "not in it: %d %s\n", x.n, x.text)
+			fmt.Fprintln(w, "not in it:", missing(x.n, x.text))
 		}
 	}
 	_, err := fmt.Fprintf(w, "a decision that is remembered counts once, for all requests with its facts; the report covers %s and ends with the process\n", time.Since(r.Since).Round(time.Second))

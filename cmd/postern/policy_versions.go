@@ -102,7 +102,7 @@ func (a *app) storePolicy(c *cobra.Command, word, comment string) (v api.PolicyV
 	}
 	if !r.OK() {
 		printCheck(c.ErrOrStderr(), r)
-		return v, fmt.Errorf("the policy has %d problem(s), see above: nothing was stored", len(r.Problems))
+		return v, fmt.Errorf("the policy has %s, see above: nothing was stored", plural(len(r.Problems), "problem", "problems"))
 	}
 	printOtherwise(c.ErrOrStderr(), r)
 	packed, err := files.Pack()
@@ -121,14 +121,25 @@ func (a *app) activate(c *cobra.Command, digest, comment string) error {
 		func(w io.Writer, x api.PolicyActivation) error {
 			switch {
 			case x.Proposed:
-				fmt.Fprintf(w, "%s is proposed: it comes into force when somebody else says `postern policy activate %s` within seven days\n", x.Digest, x.Digest)
+				fmt.Fprintf(w, "%s is proposed: it comes into force when somebody else says `postern policy activate %s` within seven days\n", namedPolicy(x.Digest, x.BuiltIn), x.Digest)
 			case x.InForce:
-				fmt.Fprintf(w, "%s is in force\n", x.Digest)
+				fmt.Fprintf(w, "%s is in force\n", namedPolicy(x.Digest, x.BuiltIn))
 			default:
 				return fmt.Errorf("%s was activated, but this node has not taken it up: see `postern status`", x.Digest)
 			}
 			return nil
 		})
+}
+
+// namedPolicy is a digest, and of the built-in policies alone also their name: each release has a digest of its own.
+func namedPolicy(digest string, builtIn bool) string {
+	if !builtIn {
+		return digest
+	}
+	if own, err := (policy.Files{}).Digest(false); err == nil && own == digest {
+		return digest + " (built-in, postern " + version + ")"
+	}
+	return digest + " (built-in of another release)"
 }
 
 // policyRollback activates what was in force before.
@@ -188,7 +199,7 @@ func (a *app) policyHistory() *cobra.Command {
 				if x.Second != "" {
 					by += ", proposed by " + x.Second
 				}
-				rows[i] = []string{stamp(x.At), x.Digest, dash(state), by, dash(x.Comment)}
+				rows[i] = []string{stamp(x.At), namedPolicy(x.Digest, x.BuiltIn), dash(state), by, dash(x.Comment)}
 			}
 			return table(w, []string{"SINCE", "DIGEST", "STATE", "BY", "COMMENT"}, rows)
 		})
@@ -206,7 +217,7 @@ func (a *app) policyVersions() *cobra.Command {
 				if v.Active {
 					state = "in force"
 				}
-				rows[i] = []string{v.Digest, stamp(v.Created), state, v.Source, v.Author, fmt.Sprint(len(v.Files)), dash(v.Comment)}
+				rows[i] = []string{namedPolicy(v.Digest, v.BuiltIn), stamp(v.Created), state, v.Source, v.Author, fmt.Sprint(len(v.Files)), dash(v.Comment)}
 			}
 			return table(w, []string{"DIGEST", "STORED", "STATE", "SOURCE", "AUTHOR", "FILES", "COMMENT"}, rows)
 		})
@@ -232,7 +243,7 @@ func (a *app) policyExport() *cobra.Command {
 				return fmt.Errorf("write policy: %w", err)
 			}
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%d files are in %s\n", len(files), args[1])
+		fmt.Fprintf(c.OutOrStdout(), "%s in %s\n", plural(len(files), "file is", "files are"), args[1])
 		return nil
 	}}
 }

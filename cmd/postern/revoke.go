@@ -191,7 +191,8 @@ func (r *revoked) counts() string {
 	if r.DryRun {
 		would = "would be "
 	}
-	return fmt.Sprintf("%d certificates %srevoked, %d were already, %d expired and passed over, %d targets failed", r.Revoked, would, r.Already, r.Expired, r.Failed)
+	return fmt.Sprintf("%s %srevoked, %s already, %d expired and passed over, %s failed", plural(r.Revoked, "certificate", "certificates"), would, plural(r.Already, "was", "were"), r.Expired,
+		plural(r.Failed, "target", "targets"))
 }
 
 func (r *revoked) print(a *app, w io.Writer) error {

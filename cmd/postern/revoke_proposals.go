@@ -30,7 +30,7 @@ func (a *app) certProposal() *cobra.Command {
 	show := &cobra.Command{Use: "show ID", Short: "Show a proposal with every certificate that it would revoke", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return get(a, c, proposalPath(args[0], ""), nil, func(w io.Writer, p api.RevokeProposal) error {
-				fmt.Fprintf(w, "%s is %s: %d certificates, reason %s, proposed by %s at %s; until %s\n", p.ID, p.State, p.Count, p.Reason, p.By, stamp(p.Created), stamp(p.Until))
+				fmt.Fprintf(w, "%s is %s: %s, reason %s, proposed by %s at %s; until %s\n", p.ID, p.State, plural(p.Count, "certificate", "certificates"), p.Reason, p.By, stamp(p.Created), stamp(p.Until))
 				if p.Comment != "" {
 					fmt.Fprintln(w, printable(p.Comment))
 				}
@@ -58,7 +58,7 @@ func (a *app) approve(c *cobra.Command, in *revocation, args []string) error {
 		return errors.New("--approve stands alone: what is revoked and why is in the proposal, see `postern cert proposal show " + in.approve + "`")
 	}
 	return call(a, c, http.MethodPost, proposalPath(in.approve, "/approve"), nil, nil, func(w io.Writer, out api.Approved) error {
-		_, err := fmt.Fprintf(w, "%s is %s: %d certificates revoked, %d were already\n", out.Proposal.ID, out.Proposal.State, out.Revoked, out.Already)
+		_, err := fmt.Fprintf(w, "%s is %s: %s revoked, %s already\n", out.Proposal.ID, out.Proposal.State, plural(out.Revoked, "certificate", "certificates"), plural(out.Already, "was", "were"))
 		return err
 	})
 }
@@ -66,6 +66,6 @@ func (a *app) approve(c *cobra.Command, in *revocation, args []string) error {
 // proposed says what the second person has to run.
 func (r *revoked) proposed(w io.Writer) {
 	for _, p := range r.Proposals {
-		fmt.Fprintf(w, "%d certificates wait for a second person, until %s: another access token has to run\n  postern cert revoke --approve %s\n", p.Count, stamp(p.Until), p.ID)
+		fmt.Fprintf(w, "%s for a second person, until %s: another access token has to run\n  postern cert revoke --approve %s\n", plural(p.Count, "certificate waits", "certificates wait"), stamp(p.Until), p.ID)
 	}
 }

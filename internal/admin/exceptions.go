@@ -47,7 +47,7 @@ func (a *Admin) listExceptions(c *gin.Context, _ none) ([]api.Exception, error) 
 	return out, err
 }
 
-// grantException refuses what would be granted in vain: reasons that nothing lifts.
+// grantException refuses what would be granted in vain: reasons that nothing lifts, and such as no rule gives.
 func (a *Admin) grantException(c *gin.Context, in api.NewException) (out api.Exception, err error) {
 	until, err := api.ParseEnd(in.Until, a.cfg.Now())
 	if err != nil {
@@ -55,9 +55,8 @@ func (a *Admin) grantException(c *gin.Context, in api.NewException) (out api.Exc
 	}
 	engine := a.cfg.Policy.Load()
 	for _, code := range in.Reasons {
-		if !engine.Replaced() && !policy.Liftable(code) {
-			return out, fmt.Errorf("reason %q %w: no exception lifts it; settle its cause (`postern decision show` says how). What can be lifted: %s, and what your team's rules say",
-				code, trust.ErrInvalid, strings.Join(policy.LiftableReasons(), ", "))
+		if err := liftable(engine, code); err != nil {
+			return out, err
 		}
 	}
 	e, rev, err := a.cfg.Registry.GrantException(c, principal(c), trust.Exception{Owner: in.User, Device: in.Device, Reasons: in.Reasons, Until: until, Comment: in.Comment})
@@ -74,6 +73,21 @@ func (a *Admin) grantException(c *gin.Context, in api.NewException) (out api.Exc
 		}
 	}
 	return out, nil
+}
+
+// liftable says why an exception could not lift a reason. Where a rule computes its codes, one that nobody knows may be given.
+func liftable(engine *policy.Engine, code string) error {
+	switch {
+	case !engine.Replaced() && !policy.Liftable(code):
+		return fmt.Errorf("reason %q %w: no exception lifts it; settle its cause (`postern decision show` says how). What can be lifted: %s, and what your team's rules say",
+			code, trust.ErrInvalid, strings.Join(policy.LiftableReasons(), ", "))
+	case engine.Says(code) || engine.Computes():
+		return nil
+	}
+	if like := engine.LikeCode(code); like != "" {
+		return fmt.Errorf("reason %q %w: no rule of the policy in force gives it; did you mean %s?", code, trust.ErrInvalid, like)
+	}
+	return fmt.Errorf("reason %q %w: no rule of the policy in force gives it: write it as `postern decision show` does", code, trust.ErrInvalid)
 }
 
 func (a *Admin) revokeException(c *gin.Context, _ none) (out api.Exception, err error) {

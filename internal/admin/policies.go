@@ -29,12 +29,25 @@ func (a *Admin) policyRoutes(g *gin.RouterGroup) {
 }
 
 func (a *Admin) policyVersion(v registry.PolicyVersion) api.PolicyVersion {
-	return api.PolicyVersion{Digest: v.Digest, Source: v.Source, Replace: v.Replace, Author: v.Author.String(), Comment: v.Comment, Created: v.Created, Files: v.Files,
+	return api.PolicyVersion{Digest: v.Digest, Source: v.Source, Replace: v.Replace, BuiltIn: builtIn(v), Author: v.Author.String(), Comment: v.Comment, Created: v.Created, Files: v.Files,
 		Size: v.Size, Active: v.Digest == a.cfg.Policy.Load().Digest()}
 }
 
-func (a *Admin) policyActivation(x registry.Activation) api.PolicyActivation {
-	out := api.PolicyActivation{Seq: x.Seq, Digest: x.Digest, By: x.By.String(), Comment: x.Comment, At: x.At, Proposed: x.Proposed()}
+// builtIn reports whether a version adds nothing to the built-in policies.
+func builtIn(v registry.PolicyVersion) bool { return !v.Replace && len(v.Files) == 0 }
+
+// builtIns are the digests of the versions that add nothing, one for each release that had other built-in policies.
+func (a *Admin) builtIns(ctx context.Context) (map[string]bool, error) {
+	all, err := a.cfg.Registry.Policies(ctx)
+	digests := map[string]bool{}
+	for _, v := range all {
+		digests[v.Digest] = builtIn(v)
+	}
+	return digests, err
+}
+
+func policyActivation(x registry.Activation, builtIns map[string]bool) api.PolicyActivation {
+	out := api.PolicyActivation{Seq: x.Seq, Digest: x.Digest, BuiltIn: builtIns[x.Digest], By: x.By.String(), Comment: x.Comment, At: x.At, Proposed: x.Proposed()}
 	if x.Second != (trust.Principal{}) {
 		out.Second = x.Second.String()
 	}
@@ -86,10 +99,14 @@ func (a *Admin) activatePolicy(c *gin.Context, in api.Activate) (api.PolicyActiv
 		return api.PolicyActivation{}, fmt.Errorf("the policies come from %s: change them there, or take that key out of the configuration: %w", a.cfg.PolicySource, trust.ErrConflict)
 	}
 	x, _, err := a.cfg.Registry.ActivatePolicy(c, principal(c), c.Param("digest"), in.Comment)
-	if err != nil || x.Proposed() {
-		return a.policyActivation(x), err
+	if err != nil {
+		return api.PolicyActivation{}, err
 	}
-	out := a.policyActivation(x)
+	known, err := a.builtIns(c)
+	out := policyActivation(x, known)
+	if err != nil || x.Proposed() {
+		return out, err
+	}
 	out.InForce = a.takenUp(c, x.Digest)
 	return out, nil
 }
@@ -115,12 +132,16 @@ func (a *Admin) policyHistory(c *gin.Context, _ none) ([]api.PolicyActivation, e
 	if err != nil {
 		return nil, err
 	}
+	known, err := a.builtIns(c)
+	if err != nil {
+		return nil, err
+	}
 	all, err := a.cfg.Registry.PolicyHistory(c, n)
 	out := make([]api.PolicyActivation, len(all))
 	inForce := a.cfg.Policy.Load().Digest()
 	found := false
 	for i, x := range all {
-		out[i] = a.policyActivation(x)
+		out[i] = policyActivation(x, known)
 		if !x.Proposed() && !found {
 			out[i].InForce, found = x.Digest == inForce, true
 		}

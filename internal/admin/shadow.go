@@ -22,7 +22,7 @@ func (a *Admin) shadowRoutes(g *gin.RouterGroup) {
 
 // policyShadow answers with what this node has found so far.
 func (a *Admin) policyShadow(x registry.PolicyShadow) (api.PolicyShadow, error) {
-	out := api.PolicyShadow{Digest: x.Digest, By: x.By.String(), Comment: x.Comment, At: x.At, Report: json.RawMessage("null")}
+	out := api.PolicyShadow{Digest: x.Digest, By: x.By.String(), Comment: x.Comment, At: x.At, Source: a.cfg.PolicySource, Report: json.RawMessage("null")}
 	s := a.cfg.Policy.Shadow()
 	if s == nil || s.Policy() != x.Digest {
 		return out, nil

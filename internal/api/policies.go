@@ -19,6 +19,7 @@ type PolicyVersion struct {
 	Digest  string    `json:"digest"`
 	Source  string    `json:"source"` // api, directory or bundle
 	Replace bool      `json:"replace"`
+	BuiltIn bool      `json:"built_in"` // the built-in policies alone, of this release or another
 	Author  string    `json:"author"`
 	Comment string    `json:"comment,omitempty"`
 	Created time.Time `json:"created"`
@@ -32,6 +33,7 @@ type PolicyVersion struct {
 type PolicyActivation struct {
 	Seq      uint64    `json:"seq"` // 0 for a proposal
 	Digest   string    `json:"digest"`
+	BuiltIn  bool      `json:"built_in"` // the built-in policies alone, of this release or another
 	By       string    `json:"by"`
 	Second   string    `json:"second,omitempty"` // who had proposed it
 	Comment  string    `json:"comment,omitempty"`

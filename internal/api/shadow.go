@@ -17,6 +17,7 @@ type PolicyShadow struct {
 	By      string          `json:"by"`
 	Comment string          `json:"comment,omitempty"`
 	At      time.Time       `json:"at"`
-	Running bool            `json:"running"` // on the node that answers; where not, the warnings of the status say why
-	Report  json.RawMessage `json:"report"`  // policy.ShadowReport; null where it does not run
+	Source  string          `json:"source,omitempty"` // where the policies come from in words, if not from activations: then promoting is refused
+	Running bool            `json:"running"`          // on the node that answers; where not, the warnings of the status say why
+	Report  json.RawMessage `json:"report"`           // policy.ShadowReport; null where it does not run
 }

@@ -85,6 +85,9 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 	p, more := parse(src)
 	problems = append(problems, more...)
 	broken := len(problems) > 0
+	if broken {
+		problems = append(problems, p.beyond(ctx, problems)...)
+	}
 	if problems = append(problems, p.formatted()...); broken {
 		r.Problems = sortProblems(problems)
 		return r, nil

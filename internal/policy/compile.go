@@ -23,6 +23,9 @@ type program struct {
 	data    map[string]any
 	modules map[string]*ast.Module // by file name, tests included
 	caps    *ast.Capabilities
+
+	partial    bool // some policy is not there, because it is no Rego
+	unreadable bool // some data is not there, because its file could not be read
 }
 
 // parse reads every file and checks what can be checked without compiling.
@@ -30,26 +33,32 @@ func parse(src sources) (*program, []Problem) {
 	p := &program{sources: src, modules: map[string]*ast.Module{}, caps: capabilities()}
 	var problems []Problem
 	p.data, problems = src.document()
+	p.unreadable = slices.ContainsFunc(src.files, func(f file) bool {
+		if f.rego() {
+			return false
+		}
+		_, bad := decodeData(f)
+		return bad != nil
+	})
 	for _, f := range src.files {
 		if !f.rego() {
 			continue
 		}
-		m, err := ast.ParseModuleWithOpts(f.name, string(f.content), ast.ParserOptions{Capabilities: p.caps, RegoVersion: ast.RegoV1})
-		if err != nil {
-			problems = append(problems, problemsOf(err, f.name)...)
-			continue
+		m, bad := p.parseFile(f)
+		problems, p.partial = append(problems, bad...), p.partial || len(bad) > 0
+		if m != nil {
+			p.modules[f.name] = m
 		}
-		p.modules[f.name] = m
 	}
 	if !src.replaced {
 		problems = append(problems, p.confine()...)
 	}
-	problems = append(problems, p.askable()...)
-	return p, problems
+	asked, _ := p.askable()
+	return p, append(problems, asked...)
 }
 
 func (p *program) confine() []Problem {
-	c := confinement{builtin: map[string]bool{}, data: p.data}
+	c := confinement{builtin: map[string]bool{}, data: p.data, unreadable: p.unreadable}
 	for _, f := range p.files {
 		if m := p.modules[f.name]; f.builtin && m != nil && !f.test() {
 			for _, r := range m.Rules {
@@ -196,11 +205,27 @@ func adviceFor(e *ast.Error) string {
 		}
 		return cmp.Or(similarBuiltin(name), "there is no such function")
 	}
+	if e.Code == ast.ParseErr {
+		return adviceOfSyntax(e.Message)
+	}
 	if e.Code == ast.RecursionErr {
 		return "a rule may not depend on itself, however indirectly"
 	}
 	if _, own := e.Details.(*ast.RefErrInvalidDetail); !own && e.Details != nil {
 		return strings.Join(strings.Fields(strings.Join(e.Details.Lines(), " ")), " ") // which types there are, and which are wanted
+	}
+	return ""
+}
+
+// adviceOfSyntax says what is meant by an error of the parser.
+func adviceOfSyntax(message string) string {
+	switch {
+	case strings.Contains(message, "keyword is required"):
+		return "this is Rego before version 1: write deny contains x if { ... }, or let opa fmt --v0-v1 -w rewrite the file"
+	case strings.Contains(message, "unexpected eof"):
+		return "a { or ( or [ or a text before it is not closed"
+	case strings.Contains(message, "unexpected keyword") || strings.Contains(message, "must not be used"):
+		return "choose another name"
 	}
 	return ""
 }
@@ -224,19 +249,27 @@ func similarBuiltin(name string) string {
 
 // didYouMean suggests the name that is the fewest edits away, and lists the names where none is close and they are few.
 func didYouMean(have string, names []string) string {
-	best, at := "", max(2, len(have)/2)+1
-	for _, n := range names {
-		if d := edits(have, n); d < at {
-			best, at = n, d
-		}
-	}
-	switch {
+	switch best := nearest(have, names); {
 	case best != "":
 		return "did you mean " + best + "?"
 	case len(names) > 0 && len(names) <= 20:
 		return "there is " + strings.Join(names, ", ")
 	}
 	return ""
+}
+
+// nearest returns the name that is the fewest edits away; empty where none is close.
+func nearest(have string, names []string) (best string) {
+	at := max(2, len(have)/2) + 1
+	if len(have) < 4 {
+		at = 2
+	}
+	for _, n := range names {
+		if d := edits(have, n); d < at {
+			best, at = n, d
+		}
+	}
+	return best
 }
 
 // closest is didYouMean where the message lists the names already.
@@ -247,25 +280,29 @@ func closest(have string, names []string) string {
 	return ""
 }
 
-// edits is the Levenshtein distance of two names.
+// edits is how many letters two names differ by: added, left out, another, or two beside each other in the wrong order.
 func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
 	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := last
-			if a[i] != b[j] {
-				cost++
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 0
+			if a[i-1] != b[j-1] {
+				cost = 1
 			}
-			last = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+			rows[i][j] = min(rows[i-1][j-1]+cost, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
 		}
 	}
-	return row[len(b)]
+	return rows[len(a)][len(b)]
 }
 
 // inputSchema is the JSON schema of an entry point's input as the compiler wants it.

@@ -23,6 +23,8 @@ type confinement struct {
 	builtin  map[string]bool // "access.managed_profile": a built-in rule that a team may read
 	data     map[string]any  // the documents that data files define
 	problems []Problem
+
+	unreadable bool // not all of them are there
 }
 
 func (c *confinement) add(loc *ast.Location, advice, format string, args ...any) {
@@ -158,7 +160,7 @@ func (c *confinement) reads(ref ast.Ref, entry string) {
 		return
 	}
 	if path[1] != "postern" {
-		if _, ok := c.data[path[1]]; !ok {
+		if _, ok := c.data[path[1]]; !ok && !c.unreadable {
 			c.add(loc, c.missing(path[1]), "no data file defines data.%s", path[1])
 		}
 		return

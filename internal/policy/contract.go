@@ -30,9 +30,9 @@ type AccessInput struct {
 
 // RequestFacts describe the request itself.
 type RequestFacts struct {
-	Class    string `json:"class" enum:"command,discovery,token"` // discovery, command, or token: a request to the token endpoint of the OAuth front
-	Protocol string `json:"protocol"`                             // eas, ews, autodiscover, oauth
-	Tenant   string `json:"tenant"`                               // the issuer whose gate this is
+	Class    string `json:"class" enum:"command,discovery,token"`       // discovery, command, or token: a request to the token endpoint of the OAuth front
+	Protocol string `json:"protocol" enum:"eas,ews,autodiscover,oauth"` // eas, ews, autodiscover, oauth
+	Tenant   string `json:"tenant"`                                     // the issuer whose gate this is
 	Host     string `json:"host"`
 	Method   string `json:"method"`
 	Command  string `json:"command"` // EAS command, lower case; options for OPTIONS; at the token endpoint the grant type
@@ -102,9 +102,9 @@ type DeviceFacts struct {
 	Bucket          int               `json:"bucket"` // 0 to 99 by the device's id, for a rollout to so many per cent; 99 for a device that is not known
 	Place           int               `json:"place"`  // among the owner's devices in the order in which they enrolled, from 1; 0: it has not enrolled, or is blocked, retired or not managed
 	Suspended       bool              `json:"suspended"`
-	Revoked         bool              `json:"revoked"`        // its newest certificate is revoked or held, whatever was presented
-	SuspendedAt     int64             `json:"suspended_at"`   // 0: it is not
-	SuspendReason   string            `json:"suspend_reason"` // lost, unassigned, absent, investigation, other; empty: it is not
+	Revoked         bool              `json:"revoked"`                                                           // its newest certificate is revoked or held, whatever was presented
+	SuspendedAt     int64             `json:"suspended_at"`                                                      // 0: it is not
+	SuspendReason   string            `json:"suspend_reason" enum:",lost,unassigned,absent,investigation,other"` // lost, unassigned, absent, investigation, other; empty: it is not
 }
 
 // OwnerFacts are the owner of DeviceFacts, under all names.
@@ -119,7 +119,7 @@ type OwnerFacts struct {
 	Groups        map[string]bool `json:"groups"`    // the groups in the policy's data that one of Names is in; the engine fills them in
 	Suspended     bool            `json:"suspended"` // with every device
 	SuspendedAt   int64           `json:"suspended_at"`
-	SuspendReason string          `json:"suspend_reason"`
+	SuspendReason string          `json:"suspend_reason" enum:",lost,unassigned,absent,investigation,other"`
 }
 
 // ProfileFacts are the mail profile that this request belongs to.
@@ -169,8 +169,8 @@ type EnrollInput struct {
 	Now        int64            `json:"now"`
 	Kind       string           `json:"kind" enum:"enrol,renew"` // enrol or renew
 	Issuer     string           `json:"issuer"`
-	Evidence   string           `json:"evidence"` // challenge, ndes (a challenge that was made for no device), validated (by an MDM or a webhook) or renewal
-	Approved   bool             `json:"approved"` // an administrator approved this very request
+	Evidence   string           `json:"evidence" enum:"challenge,ndes,validated,renewal"` // challenge, ndes (a challenge that was made for no device), validated (by an MDM or a webhook) or renewal
+	Approved   bool             `json:"approved"`                                         // an administrator approved this very request
 	Key        KeyFacts         `json:"key"`
 	Requested  RequestedFacts   `json:"requested"`
 	Device     DeviceFacts      `json:"device"`
@@ -184,7 +184,7 @@ type EnrollInput struct {
 
 // KeyFacts describe the key to be certified.
 type KeyFacts struct {
-	Algorithm string `json:"algorithm"` // rsa, ecdsa
+	Algorithm string `json:"algorithm" enum:"rsa,ecdsa,other"` // rsa, ecdsa, other
 	Bits      int    `json:"bits"`
 	Attested  bool   `json:"attested"` // a validator has proof that hardware holds the key and does not let it out; false unless one says so
 }
@@ -197,7 +197,7 @@ type RequestedFacts struct {
 // RenewsFacts are the certificate that a renewal was signed with.
 type RenewsFacts struct {
 	Serial    string `json:"serial"`
-	Status    string `json:"status"`
+	Status    string `json:"status" enum:",good,held,superseded,revoked"`
 	NotBefore int64  `json:"not_before"`
 	NotAfter  int64  `json:"not_after"`
 	SameKey   bool   `json:"same_key"`

@@ -22,7 +22,8 @@ type Engine struct {
 	config   map[string]*ast.Term               // data.postern.config.ENTRY, for the sentences
 	timeout  time.Duration
 	digest   string
-	texts    map[string]bool // every text in the rules of teams, and so every code that they may say
+	codes    map[string]string // of the reasons that the rules of teams give, and where
+	computes bool              // some of them are not known before
 	replaced bool
 	counts   bool // enrolments may depend on the number of the owner's devices
 	clock    clockReads
@@ -58,7 +59,8 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 	}
 	p, more := parse(src)
 	if problems = append(problems, more...); len(problems) > 0 {
-		return nil, sortProblems(problems), nil
+		problems = append(problems, p.beyond(ctx, problems)...)
+		return nil, sortProblems(problems), ctx.Err()
 	}
 	return p.engine(ctx, o)
 }
@@ -66,8 +68,9 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 // engine compiles the program for every entry point.
 func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
 	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, plans: map[string]*plan.Program{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
-		around: p.surroundings(), faults: &faults{}, cache: newCache(), texts: p.teamTexts(),
+		around: p.surroundings(), faults: &faults{}, cache: newCache(),
 		counts: p.replaced || fmt.Sprint(settingsOf(p.data, "enroll")["max_devices"]) != "0"}
+	e.codes, e.computes = p.teamCodes()
 	if e.timeout <= 0 {
 		e.timeout = DefaultTimeout
 	}
@@ -88,7 +91,7 @@ func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, er
 		}
 	}
 	if len(problems) > 0 {
-		return nil, sortProblems(problems), nil
+		return nil, sortProblems(append(problems, p.beyond(ctx, problems)...)), ctx.Err()
 	}
 	return e, nil, nil
 }

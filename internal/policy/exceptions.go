@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"time"
 
@@ -30,25 +31,74 @@ func LiftableReasons() (out []string) {
 	return slices.Compact(out)
 }
 
-// Says reports whether a policy may give the reason: it is a built-in one, or is written in a rule. A code that a rule puts together from parts is not found.
+// Says reports whether a policy gives the reason: it is a built-in one, or is written in a rule. Where a rule computes its code, see [Engine.Computes], every
+// text in its rules is one that may be given.
 func (e *Engine) Says(code string) bool {
-	return e.texts[code] || slices.ContainsFunc(sayings, func(s saying) bool { return s.code == code })
+	_, said := e.codes[code]
+	return said || slices.ContainsFunc(sayings, func(s saying) bool { return s.code == code })
 }
 
-// teamTexts returns every text that the rules of others than the product mention.
-func (p *program) teamTexts() map[string]bool {
+// Computes reports whether the policy may give reasons whose codes nobody knows before: a rule of a team makes one, or the built-in policies are not in use.
+func (e *Engine) Computes() bool { return e.computes || e.replaced }
+
+// LikeCode returns the reason that an exception may lift and that is spelt most like code; empty where none is near.
+func (e *Engine) LikeCode(code string) string {
+	known := LiftableReasons()
+	for c := range e.codes {
+		known = append(known, c)
+	}
+	slices.Sort(known)
+	return nearest(code, known)
+}
+
+// teamCodes returns the codes of the reasons that rules of others than the product give, each with the file and line of the first that does, as they are written
+// out; and whether a rule makes its code otherwise: then every text that the rules mention may be one, with no place.
+func (p *program) teamCodes() (codes map[string]string, computed bool) {
+	codes = map[string]string{}
 	texts := map[string]bool{}
 	for _, f := range p.files {
-		if m := p.modules[f.name]; m != nil && !f.builtin && !f.test() {
-			ast.WalkTerms(m, func(t *ast.Term) bool {
-				if s, ok := t.Value.(ast.String); ok && codeForm.MatchString(string(s)) {
-					texts[string(s)] = true
-				}
-				return false
-			})
+		m := p.modules[f.name]
+		if m == nil || f.builtin || f.test() {
+			continue
+		}
+		ast.WalkTerms(m, func(t *ast.Term) bool {
+			if s, ok := t.Value.(ast.String); ok && codeForm.MatchString(string(s)) {
+				texts[string(s)] = true
+			}
+			return false
+		})
+		for _, r := range m.Rules {
+			if name := string(r.Head.Name); name == "deny" || name == "quarantine" {
+				computed = !writtenCodes(r, codes) || computed
+			}
 		}
 	}
-	return texts
+	if computed || p.replaced {
+		for text := range texts {
+			if _, said := codes[text]; !said {
+				codes[text] = ""
+			}
+		}
+	}
+	return codes, computed
+}
+
+// writtenCodes adds the code of the reason that a rule gives; false if it is not written out.
+func writtenCodes(r *ast.Rule, codes map[string]string) bool {
+	all := spelledIn(r)
+	for _, t := range all {
+		if o, is := t.Value.(ast.Object); is {
+			t = o.Get(ast.StringTerm("code"))
+		}
+		if t == nil || !isText(t) {
+			return false
+		}
+		code := string(t.Value.(ast.String))
+		if _, said := codes[code]; !said {
+			codes[code] = fmt.Sprintf("%s:%d", r.Location.File, r.Location.Row)
+		}
+	}
+	return len(all) == 1
 }
 
 // FactsOfExceptions returns what a policy may know of exceptions that were granted for a device or its owner: those that count at the time. Never nil.

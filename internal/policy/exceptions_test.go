@@ -162,6 +162,28 @@ func TestSays(t *testing.T) {
 			t.Errorf("%q: %v", code, !want)
 		}
 	}
+	if e.Computes() || e.LikeCode("old_cleint") != "old_client" || e.LikeCode("devise_silent") != "device_silent" || e.LikeCode("quite_another_thing") != "" {
+		t.Errorf("%v %q %q %q", e.Computes(), e.LikeCode("old_cleint"), e.LikeCode("devise_silent"), e.LikeCode("quite_another_thing"))
+	}
+	const head = "package postern.access.team.night\n\n"
+	for name, c := range map[string]struct {
+		rule     string
+		computes bool
+	}{
+		"in the body":            {"deny contains r if {\n\tinput.request.version < 141\n\tr := {\"code\": \"old_client\"}\n}\n", false},
+		"a word of another kind": {"deny contains \"x\" if input.device.model == \"old_client\"\n\nquarantine contains \"old_client\" if input.now == 1\n", false},
+		"made":                   {"deny contains concat(\"_\", [\"old\", input.claimed.family]) if input.now == 1\n", true},
+		"from data":              {"deny contains r if some r in data.rules\n", true},
+		"field made":             {"deny contains {\"code\": sprintf(\"old_%s\", [input.claimed.family])} if input.now == 1\n", true},
+	} {
+		e := mustLoad(t, Options{Files: Files{"a.rego": []byte(head + c.rule), "d.yaml": []byte("rules: []\n")}})
+		if e.Computes() != c.computes || !c.computes && !e.Says("old_client") || e.Says("pro_max") {
+			t.Errorf("%s: computes %v, says %v", name, e.Computes(), e.Says("old_client"))
+		}
+	}
+	if e := mustLoad(t, Options{Files: Files{"a.rego": []byte(head + "deny contains \"x\" if input.device.model == \"pro_max\"\n")}}); e.Says("pro_max") {
+		t.Error("a text that is no code is taken for one")
+	}
 }
 
 // An exception that was granted for a device whose certificate is revoked is named with why it does not help, and only where it is for the reason.

@@ -11,7 +11,7 @@ import (
 // LifecycleInput is what data.postern.lifecycle.decision sees of one device when the server looks through all of them.
 type LifecycleInput struct {
 	Now         int64            `json:"now"`
-	Event       string           `json:"event"` // sweep
+	Event       string           `json:"event" enum:"sweep"` // sweep
 	Device      DeviceFacts      `json:"device"`
 	Owner       OwnerFacts       `json:"owner"`
 	Added       int64            `json:"added"`       // when the device came into the registry
@@ -22,8 +22,8 @@ type LifecycleInput struct {
 
 // HeldFacts are a certificate that a device has, whether it is used or not.
 type HeldFacts struct {
-	Serial    string `json:"serial"` // empty: it has none
-	Status    string `json:"status"` // good, held, superseded; none
+	Serial    string `json:"serial"`                                  // empty: it has none
+	Status    string `json:"status" enum:"good,held,superseded,none"` // good, held, superseded; none
 	IssuedAt  int64  `json:"issued_at"`
 	NotAfter  int64  `json:"not_after"`
 	FirstUsed int64  `json:"first_used"`

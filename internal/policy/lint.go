@@ -40,7 +40,8 @@ func (p *program) lint(speaking map[line]bool) (problems, warnings []Problem) {
 			}
 		}
 	}
-	return problems, append(warnings, p.unread()...)
+	_, doubts := p.askable()
+	return problems, slices.Concat(warnings, doubts, p.unread())
 }
 
 // unread warns of data that no rule reads: it is misspelt, or its rule is.

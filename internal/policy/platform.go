@@ -16,6 +16,12 @@ var otherNames = map[string]string{"androidenterprise": "android", "androidforwo
 var commands = []string{"find", "foldercreate", "folderdelete", "foldersync", "folderupdate", "getattachment", "getitemestimate", "itemoperations", "meetingresponse", "moveitems",
 	"ping", "provision", "resolverecipients", "search", "sendmail", "settings", "smartforward", "smartreply", "sync", "validatecert"}
 
+// otherCommands are what input.request.command is beside them: OPTIONS, and at the OAuth front what is asked for (RFC 6749, sections 4.1.3 and 6).
+var otherCommands = []string{"options", "authorize", "authorization_code", "refresh_token"}
+
+// claimedPlatforms are what clients are told to be by their user agents. Package edge tests that they are all of them.
+var claimedPlatforms = []string{"android", "ios", "unknown", "visionos", "watchos", "windows", "windows_phone"}
+
 // PlatformOf returns the one name that a system has in policies, however an MDM spells it: "iOS", "iPadOS 17.5" and "iPhone OS" are ios. A name that is not
 // known comes back in lower case.
 func PlatformOf(os string) string {

@@ -45,7 +45,7 @@ func (e *Engine) Replay(ctx context.Context, recorded iter.Seq2[Recorded, error]
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	r := &replay{engine: e, seen: newSeen(replayRemember), rules: &rulesOf{}, progress: o.Progress}
+	r := &replay{engine: e, seen: newSeen(replayRemember), rules: &rulesOf{engine: e}, progress: o.Progress}
 	batches := make(chan []Recorded, o.Workers)
 	reports := make([]*ReplayReport, o.Workers)
 	var wg sync.WaitGroup

@@ -37,7 +37,7 @@ type ReplayReport struct {
 
 // RuleChange is how often a rule would speak where it did not, and be silent where it spoke.
 type RuleChange struct {
-	Rule  string `json:"rule"` // empty for one that only the policy before has
+	Rule  string `json:"rule"` // FILE:LINE of a team's, "built-in: PAGE" of a built-in one, its package if its code is computed, or "of the policy before"
 	Code  string `json:"code"` // of the reason that it gives
 	More  int    `json:"more"`
 	Fewer int    `json:"fewer"`

@@ -10,8 +10,10 @@ import (
 // maxCodes is how many reasons a report names; a policy has some dozens.
 const maxCodes = 1000
 
-// rulesOf remembers which rule gives which reason. The zero value knows none.
+// rulesOf remembers which rule gives which reason.
 type rulesOf struct {
+	engine *Engine // that decides again
+
 	mu     sync.Mutex
 	byCode map[string]string
 }
@@ -39,7 +41,7 @@ func (r *rulesOf) changes(groups map[groupKey]*ReplayGroup) []RuleChange {
 	byCode := map[string]*RuleChange{}
 	of := func(code string) *RuleChange {
 		if byCode[code] == nil {
-			byCode[code] = &RuleChange{Rule: r.byCode[code], Code: code}
+			byCode[code] = &RuleChange{Rule: r.engine.ruleOf(code, r.byCode[code]), Code: code}
 		}
 		return byCode[code]
 	}

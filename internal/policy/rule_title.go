@@ -33,3 +33,21 @@ func RuleTitle(code, rule string) string {
 	}
 	return rule
 }
+
+// ruleOf names the rule that gives a reason in a report, whether it spoke or not: a team's by its file and line, a built-in one by its page. rule is what a
+// decision said of it, if one was seen.
+func (e *Engine) ruleOf(code, rule string) string {
+	if place := e.codes[code]; place != "" {
+		return place
+	}
+	s, builtin := sayingOf(code)
+	switch {
+	case builtin && !e.replaced && s.page != "":
+		return "built-in: " + s.page
+	case builtin && !e.replaced:
+		return "built-in"
+	case rule == "":
+		return "of the policy before"
+	}
+	return rule
+}

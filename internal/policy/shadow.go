@@ -68,7 +68,7 @@ func (s *Shadow) restart(against string) {
 		return
 	}
 	s.against, s.began = against, time.Now()
-	s.replay = &replay{engine: s.candidate, seen: newSeen(shadowRemember), rules: &rulesOf{}}
+	s.replay = &replay{engine: s.candidate, seen: newSeen(shadowRemember), rules: &rulesOf{engine: s.candidate}}
 	s.report = newReplayReport(s.candidate.digest)
 	s.offered.Store(0)
 	s.dropped.Store(0)

@@ -123,7 +123,7 @@ func TestShadowFindsWhatReplayFinds(t *testing.T) {
 	if !reflect.DeepEqual(got.ReplayReport, want) {
 		t.Errorf("shadow\n%+v\nreplay\n%+v", got.ReplayReport, want)
 	}
-	if r := want.Rules[0]; r.Rule == "" || r.More == 0 {
+	if r := want.Rules[0]; r.Rule != "team.rego:3" || r.More == 0 {
 		t.Errorf("rules %+v", want.Rules)
 	}
 }

@@ -95,7 +95,17 @@ func (r *Registry) PolicyShadow(ctx context.Context) (s PolicyShadow, err error)
 
 func noShadow(err error) error {
 	if errors.Is(err, trust.ErrNotFound) {
-		return fmt.Errorf("no policy decides in shadow: begin with `postern policy shadow start DIR`: %w", trust.ErrNotFound)
+		return noShadowError{}
 	}
 	return err
 }
+
+// noShadowError is trust.ErrNotFound in words of its own.
+type noShadowError struct{}
+
+func (noShadowError) Error() string {
+	return "no policy decides in shadow: begin with `postern policy shadow start DIR`"
+}
+
+// Is implements the interface that errors.Is looks for.
+func (noShadowError) Is(err error) bool { return err == trust.ErrNotFound }

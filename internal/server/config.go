@@ -107,7 +107,7 @@ type NDESSection struct {
 type RenewalSection struct {
 	Window      Duration `yaml:"window" doc:"before its end, in which a certificate may renew; 0s: at any time"`
 	MaxRenewals int      `yaml:"max_renewals" doc:"so often in a row; then a challenge made for the device is asked for again; 0: never"`
-	MaxSilence  Duration `yaml:"max_silence" doc:"of the device, measured to its MDM's last successful sync; 0s: any"`
+	MaxSilence  Duration `yaml:"max_silence" doc:"of the device, measured to its MDM's last successful sync, so without effect before there was one; 0s: any"`
 }
 
 // PublicSection is the listener for SCEP, CRLs and OCSP.

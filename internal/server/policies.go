@@ -249,6 +249,9 @@ func (k *policyKeeper) accepted() {
 
 // problems says what keeps the source's version from being in force.
 func (k *policyKeeper) problems() (out []string) {
+	if k.active == nil {
+		return nil // the first policy is not open yet, and nothing decides
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, c := range []struct {

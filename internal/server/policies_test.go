@@ -59,6 +59,24 @@ func (b *bundleServer) put(device string) {
 	b.files.Store(&policy.Files{"postern/team.rego": []byte("package postern.access.team.rule\n\ndeny contains \"no_mail\" if input.claimed.device_id == \"" + device + "\"\n")})
 }
 
+// Health may be asked before the first policy is open.
+func TestProblemsBeforeTheFirstPolicy(t *testing.T) {
+	k, err := newPolicyKeeper(Policy{}, registry.New(registrytest.Store(t), time.Now, slog.New(slog.DiscardHandler)), time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.unreachable(t.Context(), context.DeadlineExceeded)
+	if said := k.problems(); len(said) != 0 {
+		t.Errorf("%q", said)
+	}
+	if _, err := k.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if said := k.problems(); len(said) != 1 {
+		t.Errorf("%q", said)
+	}
+}
+
 // keeper opens a keeper on a registry, and runs it until the test ends.
 func keeper(t *testing.T, cfg Policy, reg *registry.Registry) *policyKeeper {
 	t.Helper()
