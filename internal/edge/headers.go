@@ -6,13 +6,13 @@ import (
 )
 
 // conflict returns the reason code of a request that two readers could understand differently, "" for none: by its framing (RFC 9112, section 6.3), or
-// because a header by which it is judged comes twice.
+// because a header by which it is judged comes twice. All names are in the form of net/http.
 func conflict(h http.Header) string {
-	if len(h.Values(framingHeader)) > 0 || len(h.Values("Content-Length")) > 1 {
+	if len(h[framingHeader]) > 0 || len(h["Content-Length"]) > 1 {
 		return reasonFraming
 	}
 	// A Connection header that names what belongs to the request would have the next hop see another request than this one (RFC 9110, section 7.6.1).
-	for _, v := range h.Values("Connection") {
+	for _, v := range h["Connection"] {
 		for name := range strings.SplitSeq(v, ",") {
 			switch strings.ToLower(strings.TrimSpace(name)) {
 			case "", "close", "keep-alive", "te", "upgrade", "http2-settings", "proxy-connection":
@@ -22,7 +22,7 @@ func conflict(h http.Header) string {
 		}
 	}
 	for _, name := range singleHeaders {
-		if len(h.Values(name)) > 1 {
+		if len(h[name]) > 1 {
 			return reasonHeaders
 		}
 	}
@@ -57,9 +57,12 @@ var droppedPrefixes = []string{"X-Forwarded-", "X-Postern-", "X-Original-", "X-R
 // goes too, because some servers take it for the name with a hyphen.
 func cleanHeader(h http.Header) {
 	for name := range h {
-		if droppedHeaders[name] || strings.IndexByte(name, '_') >= 0 {
+		if name == "" || droppedHeaders[name] || strings.IndexByte(name, '_') >= 0 {
 			delete(h, name)
 			continue
+		}
+		if c := name[0] | 0x20; c != 'x' && c != 's' {
+			continue // no prefix begins otherwise
 		}
 		for _, prefix := range droppedPrefixes {
 			// Names that net/http does not canonicalise, such as those with a blank, have no place in HTTP and do not come so far.
