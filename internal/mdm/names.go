@@ -1,7 +1,6 @@
 package mdm
 
 import (
-	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"regexp"
@@ -9,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"postern/internal/ca"
 	"postern/internal/trust"
 )
 
@@ -42,7 +42,7 @@ func readNames(der []byte) (csrNames, error) {
 	if len(der) > maxCSR {
 		return n, errors.New("read CSR: too large")
 	}
-	csr, err := x509.ParseCertificateRequest(der)
+	csr, err := ca.ParseCSR(der)
 	if err != nil {
 		return n, errors.New("read CSR: unreadable")
 	}

@@ -91,7 +91,7 @@ func (r *Request) readCertificateName(der []byte, ours []*x509.Certificate) erro
 // readCSR reads and verifies a PKCS #10 request (RFC 2986). A SHA-1 signature on
 // it passes: it proves possession of the key, and phones still make it.
 func (r *Request) readCSR(der []byte) error {
-	csr, err := x509.ParseCertificateRequest(der)
+	csr, err := ca.ParseCSR(der)
 	if err != nil {
 		return unreadable(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"postern/internal/ca"
 	"postern/internal/policy"
 	"postern/internal/registry"
 	"postern/internal/trust"
@@ -62,7 +63,7 @@ func (d *Door) poll(ctx context.Context, is *issuer, req *Request, remote string
 	if err != nil {
 		return nil, err
 	}
-	csr, err := x509.ParseCertificateRequest(p.CSR)
+	csr, err := ca.ParseCSR(p.CSR)
 	if err != nil {
 		return nil, fmt.Errorf("read pending request %s: %w", p.ID, err)
 	}

@@ -79,7 +79,7 @@ func ParseRequest(der []byte) (*Request, error) {
 	if err := checkEncapsulated(der); err != nil {
 		return nil, err
 	}
-	p7, err := parseSignedData(der)
+	p7, written, err := parseTolerantly(der)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +98,7 @@ func ParseRequest(der []byte) (*Request, error) {
 	if f := r.verify(p7); f != nil {
 		return r, f
 	}
+	restore(signer, written)
 	if !r.MessageType.isRequest() {
 		return r, fail(BadRequest, ErrUnknownMessageType, "%s is not a request", r.MessageType)
 	}
