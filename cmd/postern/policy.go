@@ -43,8 +43,8 @@ func (a *app) policyCheck() *cobra.Command {
 	c := &cobra.Command{Use: "check [DIR]", Short: "Format, compile against the input schema, lint, run the tests, decide the samples, measure", Args: cobra.MaximumNArgs(1),
 		Long: `Format, compile against the input schema, lint, run the tests, decide the samples, measure.
 
-A problem makes the check fail, and the policy could not be activated. A warning is for reading: a rule that no test makes speak, a condition that is evaluated for
-every request because no index can answer it, an exception that rests on what is not there. What a decision costs is measured on this machine, in turn with the
+A problem makes the check fail, and the policy could not be activated. A warning is for reading: a rule that no test makes speak, a condition that is computed
+for every request where a comparison would do, an exception that rests on what is not there. What a decision costs is measured on this machine, in turn with the
 built-in policies alone; it is never a failure.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			o, err := a.policyOptions(c, args, replace)

@@ -55,7 +55,7 @@ func headOf(conn *connection, r *http.Request) (head [sha256.Size]byte, ok bool)
 	}
 	room := headBuffers.Get().(*[]byte)
 	b := append((*room)[:0], headKey[:]...)
-	for _, s := range [...]string{r.Host, r.URL.RawQuery} {
+	for _, s := range [...]string{r.Host, r.URL.RawQuery, r.RemoteAddr} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
 	ok = true

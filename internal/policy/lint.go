@@ -31,7 +31,7 @@ func (p *program) lint(speaking map[line]bool) (problems, warnings []Problem) {
 					"name the facts that it is for, such as input.owner.mail in data.vips"))
 			}
 			if e := unindexed(r.Body); e != nil {
-				warnings = append(warnings, at(e.Location, fmt.Sprintf("evaluated for every request: no index can answer %s", short(e)),
+				warnings = append(warnings, at(e.Location, fmt.Sprintf("computed for every request, which costs several times a comparison: %s", short(e)),
 					"compare the fact itself, by ==, in or startswith (names in input are lower case already), or put such a condition before it"))
 			}
 			if entry := entryOf(m.Package); entry != "" && !p.replaced && !speaking[line{r.Location.File, r.Location.Row}] {
@@ -218,8 +218,8 @@ var indexable = []string{"equal", "eq", "assign", "internal.member_2", "startswi
 // costly are builtins that look at much or take long, called for every request where no index comes before.
 var costly = []string{"regex.", "walk", "graph.", "contains", "json.", "sprintf", "split", "net.cidr_expand", "crypto.", "numbers.range"}
 
-// unindexed returns the condition for which a rule has to be evaluated with every request although an index could pass over it: nil if there is none, or if an
-// indexed condition stands in the same rule.
+// unindexed returns the condition that is computed with every request although no comparison comes before it: nil if there is none, or if a plain comparison stands in the
+// same rule. A comparison is also what OPA's index of rules answers, where it decides instead of a plan.
 func unindexed(body ast.Body) *ast.Expr {
 	var bad *ast.Expr
 	for _, e := range body {
