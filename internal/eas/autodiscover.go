@@ -147,7 +147,8 @@ func ParseAutodiscoverJSON(path, rawQuery string) (email string, err error) {
 	if len(path)+len(rawQuery) > MaxQuery {
 		return "", &AutodiscoverError{AutodiscoverInvalidRequest}
 	}
-	values, err := url.ParseQuery(rawQuery)
+	// The sign of alice+news@contoso.com is not escaped by everybody, and nothing here has a blank.
+	values, err := url.ParseQuery(strings.ReplaceAll(rawQuery, "+", "%2B"))
 	if err != nil {
 		return "", &AutodiscoverError{AutodiscoverInvalidRequest}
 	}

@@ -87,6 +87,9 @@ func TestAutodiscoverJSON(t *testing.T) {
 			t.Errorf("%s?%s: %q, %v", tt[0], tt[1], email, err)
 		}
 	}
+	if email, err := ParseAutodiscoverJSON("/autodiscover/autodiscover.json", "Email=alice+news@contoso.com&Protocol=ActiveSync"); err != nil || email != "alice+news@contoso.com" {
+		t.Errorf("a sign in the address: %q, %v", email, err)
+	}
 	if got := string(AutodiscoverJSON("https://h/x?a&b")); got != `{"Protocol":"ActiveSync","Url":"https://h/x?a&b"}` {
 		t.Error(got)
 	}

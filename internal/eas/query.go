@@ -41,6 +41,10 @@ func unescapePair(pair string) (name, value string, _ *RequestError) {
 	rawName, rawValue, _ := strings.Cut(pair, "=")
 	name, err1 := url.QueryUnescape(rawName)
 	value, err2 := url.QueryUnescape(rawValue)
+	if strings.EqualFold(name, "user") && strings.Contains(value, "@") {
+		// The sign of alice+news@contoso.com is not escaped by everybody, and no address has a blank.
+		value, err2 = url.PathUnescape(rawValue)
+	}
 	if err1 != nil || err2 != nil || strings.Contains(pair, ";") || !printable(name) {
 		return "", "", refuse(StatusInvalidContent, ReasonQueryMalformed)
 	}

@@ -54,6 +54,19 @@ func TestPlainQuery(t *testing.T) {
 	}
 }
 
+// TestPlusInUser: a sign in an address is the sign, escaped or not; elsewhere it is a blank.
+func TestPlusInUser(t *testing.T) {
+	for query, want := range map[string]string{
+		"User=alice+news@contoso.com": "alice+news@contoso.com", "uSER=alice%2Bnews%40contoso.com": "alice+news@contoso.com",
+		"%55ser=Alice+news%40contoso.com": "alice+news@contoso.com", "User=CONTOSO%5CAlice+Smith": `contoso\alice smith`,
+	} {
+		r, err := ParseRequest("POST", "Cmd=Sync&DeviceId=a1&DeviceType=iPhone&"+query, v161())
+		if err != nil || r.User != want {
+			t.Errorf("%s: user %q, %v, want %q", query, r.User, err, want)
+		}
+	}
+}
+
 func TestQueryParameters(t *testing.T) {
 	plain := "Cmd=SmartReply&User=CONTOSO%5CAlice&DeviceId=a1&DeviceType=Android&CollectionId=5&ItemId=5%3a1&LongId=L&Occurrence=O&SaveInSent=T&AttachmentName=N"
 	coded := query64(161, 3, "a1", "\x07\x00\x00\x00", "Android", "\x00\x01N\x01\x015\x03\x035:1\x04\x01L\x06\x01O\x07\x01\x03\x08\x0dCONTOSO/Alice")

@@ -17,6 +17,27 @@ import (
 	"time"
 )
 
+// TestNoGuessedType: an answer without Content-Type gets none on its way, however it is framed.
+func TestNoGuessedType(t *testing.T) {
+	w := newWorld(t, options{})
+	_, c := w.managed(alice, "")
+	for _, chunked := range []bool{false, true} {
+		w.answerWith(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header()["Content-Type"] = nil
+			_, _ = rw.Write([]byte("<html>"))
+			if chunked {
+				rw.(http.Flusher).Flush()
+			}
+		})
+		for _, h2 := range []bool{false, true} {
+			got := w.do(w.phone(&c, h2), command("FolderSync", alice, aliceEAS))
+			if got.status != 200 || got.body != "<html>" || len(got.header.Values("Content-Type")) > 0 {
+				t.Errorf("chunked %v, h2 %v: status %d, %q, %v", chunked, h2, got.status, got.body, got.header)
+			}
+		}
+	}
+}
+
 // TestBytes sends commands with all that phones send, and compares what arrives on both sides.
 func TestBytes(t *testing.T) {
 	w := newWorld(t, options{})

@@ -118,4 +118,7 @@ func copyHeader(dst, src http.Header) {
 	for _, name := range hopHeaders {
 		delete(dst, name)
 	}
+	if _, ok := dst["Content-Type"]; !ok {
+		dst["Content-Type"] = nil // net/http guesses one otherwise
+	}
 }

@@ -127,7 +127,8 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// parseBasic reads user name and password (RFC 7617, section 2), which have to be UTF-8 without control characters.
+// parseBasic reads user name and password (RFC 7617, section 2), both without control characters. The name has to be UTF-8; the password is Exchange's to
+// understand, and some clients write it in the character set of their region (section 2.1).
 func parseBasic(token string) (Credential, *Error) {
 	if strings.ContainsAny(token, "\r\n") {
 		return Credential{}, unreadable("basic: not base64")
@@ -140,8 +141,8 @@ func parseBasic(token string) (Credential, *Error) {
 	switch {
 	case !ok:
 		return Credential{}, unreadable("basic: no colon")
-	case !utf8.Valid(data), strings.ContainsFunc(string(data), unicode.IsControl):
-		return Credential{}, unreadable("basic: not UTF-8 text")
+	case strings.ContainsFunc(string(data), unicode.IsControl):
+		return Credential{}, unreadable("basic: control characters")
 	}
 	user, ok := NormalizeUser(name)
 	if !ok {

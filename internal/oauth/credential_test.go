@@ -54,6 +54,15 @@ func TestBasicUsers(t *testing.T) {
 	}
 }
 
+// TestPasswordsOfOtherCharacterSets: whose password it is can be read beside any bytes of it.
+func TestPasswordsOfOtherCharacterSets(t *testing.T) {
+	for _, password := range []string{"p\xe4ss", "\x80\xff", "pä:ss", ""} {
+		if c := parse(t, basic("alice@contoso.com:"+password)); c.User != "alice@contoso.com" || c.Secret().Reveal() != password {
+			t.Errorf("%q: user %q, password %q", password, c.User, c.Secret().Reveal())
+		}
+	}
+}
+
 func TestEntraToken(t *testing.T) {
 	c := parse(t, bearer(`{"aud":"https://Outlook.office365.com/","iss":"https://sts.windows.net/T/","iat":1700000000,"nbf":1700000000,"exp":1700003600.5,
 		"appid":"F8D98A96-0999-43f5-8af3-69971c7bb423","oid":"AAAA-1","tid":"BBBB-2","scp":"EAS.AccessAsUser.All offline_access",
@@ -118,6 +127,7 @@ func TestRefusals(t *testing.T) {
 		"no user":             {basic(":" + secret)},
 		"latin-1":             {basic("\xe4@contoso.com:" + secret)},
 		"control characters":  {basic("a\x00b:" + secret)},
+		"control in password": {basic("a:\x07" + secret)},
 		"two at signs":        {basic("a@b@c:" + secret)},
 		"two domains":         {basic(`a\b\c:` + secret)},
 		"user too long":       {basic(strings.Repeat("a", 321) + ":" + secret)},
