@@ -226,6 +226,9 @@ func decodeData(f file) (map[string]any, *Problem) {
 		m, err = decodeYAML(f.content)
 	}
 	if err == nil {
+		err = withinReach(m)
+	}
+	if err == nil {
 		return m, nil
 	}
 	p := &Problem{File: f.name, Message: "not data: " + err.Error()}
@@ -241,6 +244,32 @@ func decodeData(f file) (map[string]any, *Problem) {
 		p.Line = 1 + bytes.Count(f.content[:min(int(syntax.Offset), len(f.content))], []byte("\n"))
 	}
 	return nil, p
+}
+
+// withinReach refuses what is no value that a policy can compare: a number that is out of reach, and a name that begins with a byte order mark.
+func withinReach(v any) error {
+	switch v := v.(type) {
+	case json.Number:
+		if _, err := strconv.ParseFloat(v.String(), 64); err != nil {
+			return fmt.Errorf("the number %.40s is too large", v)
+		}
+	case []any:
+		for _, e := range v {
+			if err := withinReach(e); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for name, e := range v {
+			if strings.HasPrefix(name, "\ufeff") {
+				return errors.New("the file begins with a byte order mark: save it as UTF-8 without one")
+			}
+			if err := withinReach(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // shallow refuses aliases, which can make a small file huge, and deep nesting before the parser sees it.
@@ -270,6 +299,13 @@ func shallow(content []byte) error {
 func decodeYAML(content []byte) (map[string]any, error) {
 	if err := shallow(content); err != nil {
 		return nil, err
+	}
+	tree, err := parser.ParseBytes(content, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(tree.Docs) > 1 {
+		return nil, errors.New("more than one document: what stands behind --- would not be read")
 	}
 	var v any
 	if err := yaml.Unmarshal(content, &v); err != nil {

@@ -165,6 +165,9 @@ func kindOf(name string) string {
 }
 
 func readFile(p, name string) (file, error) {
+	if info, err := os.Stat(p); err != nil || !info.Mode().IsRegular() { // before it is opened: a pipe would wait for its writer
+		return file{}, errors.Join(fmt.Errorf("%s: not a regular file", name), err)
+	}
 	f, err := os.Open(p)
 	if err != nil {
 		return file{}, err
