@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/smallstep/pkcs7"
 
@@ -137,7 +138,7 @@ func checkEncapsulated(der []byte) error {
 
 // Windows marks the authority key identifier critical in the certificate that it signs its first request with (RFC 5280, section 4.2.1.1, forbids that),
 // and Go's parser refuses it since 1.23; the library then reads it as Go did before. Such a certificate proves nothing: it brings a key.
-func init() { pkcs7.SetFallbackLegacyX509CertificateParserEnabled(true) }
+var readWindows = sync.OnceFunc(func() { pkcs7.SetFallbackLegacyX509CertificateParserEnabled(true) })
 
 // parseSignedData is pkcs7.Parse behind a barrier: a panic in it is an error.
 func parseSignedData(der []byte) (p7 *pkcs7.PKCS7, err error) {
@@ -146,6 +147,7 @@ func parseSignedData(der []byte) (p7 *pkcs7.PKCS7, err error) {
 			p7, err = nil, malformed("unreadable SignedData")
 		}
 	}()
+	readWindows()
 	p7, err = pkcs7.Parse(der)
 	if err != nil {
 		return nil, malformed("unreadable SignedData or certificate in it")
