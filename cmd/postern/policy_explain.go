@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -101,13 +102,23 @@ func printExplanation(w io.Writer, d api.Decision, x *policy.Explanation, note s
 	}
 	for _, r := range x.Decision.Reasons {
 		fmt.Fprintf(w, "  %s\n    reason %s, rule: %s\n", printable(r.Text), r.Code, dash(policy.RuleTitle(r.Code, r.Rule)))
-		fmt.Fprintf(w, "    What to do: %s\n", cmp.Or(printable(r.Remedy), "the rule does not say; see below, or ask whoever wrote it"))
+		fmt.Fprintf(w, "    What to do: %s\n", printable(cmp.Or(r.Remedy, policy.NoRemedy)))
+	}
+	if strings.Contains(remedies(x), "`postern ") {
+		fmt.Fprintln(w, "  Whoever is at the help desk may run these commands, but for those that are said to be a PKI officer's or a policy author's.")
 	}
 	if d.Action == trust.Fault || len(d.Input) == 0 {
 		return // no policy was asked that could answer otherwise
 	}
 	printConditions(w, x.Conditions, all)
 	printChanges(w, x)
+}
+
+func remedies(x *policy.Explanation) (all string) {
+	for _, r := range x.Decision.Reasons {
+		all += r.Remedy
+	}
+	return all
 }
 
 // answerText is an action in words.
@@ -140,35 +151,18 @@ func printConditions(w io.Writer, conditions []policy.Condition, all bool) {
 	}
 	fmt.Fprintln(w, "\nIt passes when all of these hold:")
 	for _, cond := range conditions {
-		mark := "no "
+		mark := "not met:"
 		switch {
 		case cond.Holds && !all:
 			continue
 		case cond.Holds:
-			mark = "yes"
+			mark = "met:    "
 		}
-		fmt.Fprintf(w, "  %s  %s%s\n", mark, printable(cond.Text), aside(cond))
+		fmt.Fprintf(w, "  %s  %s%s\n", mark, printable(cond.Text), cond.Aside())
 	}
 	if !all && hold > 0 {
 		fmt.Fprintf(w, "  %s (--all lists them)\n", others(hold, len(conditions)))
 	}
-}
-
-// aside says why a condition that does not hold did not decide.
-func aside(c policy.Condition) string {
-	switch {
-	case c.Why == policy.WhyObserved:
-		return " (only observed for now: this did not decide)"
-	case c.Why == policy.WhyException:
-		return " (lifted by an exception: this did not decide)"
-	case c.Why == policy.WhyBreakGlass:
-		return " (lifted for a break-glass account: this did not decide)"
-	case c.Why == policy.WhyFollows:
-		return " (follows from another one)"
-	case c.Waived:
-		return " (this stops nothing here)"
-	}
-	return ""
 }
 
 func others(hold, of int) string {

@@ -75,7 +75,7 @@ func phones() []row {
 			_, c := w.managed(alice, "")
 			w.polls(&c, sync(alice, aliceEAS))
 			return situation{nil, inBase64(alice, aliceEAS)}
-		}, blocked, "duplicate_profile_without_certificate", "second mail profile on it, or a copy of its DeviceId"},
+		}, blocked, "duplicate_profile_without_certificate", "second mail account on it, or a copy of its DeviceId"},
 		{"two users on one phone, each with his certificate", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			_, his := w.managed(bob, "")

@@ -20,6 +20,23 @@ type Condition struct {
 	Text   string `json:"text"`
 }
 
+// Aside says why a condition that does not hold did not decide; empty where it did.
+func (c Condition) Aside() string {
+	switch {
+	case c.Why == WhyObserved:
+		return " (only watched for now: this refuses nobody yet)"
+	case c.Why == WhyException:
+		return " (lifted by an exception: this did not refuse it)"
+	case c.Why == WhyBreakGlass:
+		return " (lifted for a break-glass account: this did not refuse it)"
+	case c.Why == WhyFollows:
+		return " (nothing of its own: it follows from another one here)"
+	case c.Waived:
+		return " (this stops nothing here)"
+	}
+	return ""
+}
+
 // The values of Condition.Why.
 const (
 	WhyObserved   = "observed"    // a rollout only observes the reason
@@ -37,12 +54,12 @@ var accessConditions = []conditionOf{
 		"certificate_revoked certificate_held certificate_superseded certificate_expired certificate_not_trusted no_certificate token_of_revoked_device"},
 	{"device_managed", "the certificate's device is known, managed and active", "unmanaged_device device_retired device_blocked device_quarantined"},
 	{"device_heard", "the device was heard of by its MDM lately enough", "device_silent"},
-	{"in_service", "neither the device nor its owner is suspended", "device_suspended owner_suspended"},
+	{"in_service", "the device and its owner are in service (not suspended)", "device_suspended owner_suspended"},
 	{"credential_clean", "the sign-in can be read and names one user", "duplicate_credentials unreadable_credentials app_only_credential wrong_tenant wrong_audience no_user"},
 	{"owner_matches", "every name in the request is the owner's", "owner_mismatch wrong_tenant wrong_audience"},
 	{"device_id_matches", "the DeviceId is the one that the MDM reports", "device_id_mismatch"},
-	{"profile_accepted", "no administrator has refused this mail profile", "profile_refused"},
-	{"sole_profile", "no other mail profile uses this certificate or DeviceId", "duplicate_profile_without_certificate duplicate_profile_second_device_id"},
+	{"profile_accepted", "the mail profile is not one that an administrator refused", "profile_refused"},
+	{"sole_profile", "this mail profile alone uses its certificate and its DeviceId", "duplicate_profile_without_certificate duplicate_profile_second_device_id"},
 	{"client_accepted", "the mail client is one that is allowed", "client_not_allowed unknown_client"},
 	{"command_accepted", "the command is one that is allowed", "command_not_allowed"},
 	{"client_listed", "the mail client is of a family that is listed, where any are", "client_not_allowed"},
@@ -53,7 +70,7 @@ var accessConditions = []conditionOf{
 	{"place_in_line", "the owner has no more devices than may have mail", "too_many_devices"},
 	{"zone_accepted", "the request comes from a network that is allowed", "zone_not_allowed"},
 	{"sign_on_accepted", "the sign-on table allows it", "sign_on_rule"},
-	{"hint_accepted", "no managed mail profile of the same user and model is in use", "same_user_and_model"},
+	{"hint_accepted", "this mail profile is the only one in use of its user on a phone of this model", "same_user_and_model"},
 }
 
 // ownerKnown is what is asked in the place of owner_matches where nobody knows the owner.
@@ -180,9 +197,9 @@ func (a *inquiry) why(codes []string) (why string) {
 	return why
 }
 
-// teamCondition is that no rule of a team speaks against it, with the rules that do and where they are written; false where no team has rules.
+// teamCondition is that every rule of a team lets the request pass, with the rules that do and where they are written; false where no team has rules.
 func (p *program) teamCondition(entry string, a *inquiry, approved bool) (Condition, bool) {
-	c := Condition{Rule: "no_rule_of_a_team", Text: "no rule of a team speaks against it", Holds: true}
+	c := Condition{Rule: "no_rule_of_a_team", Text: "every rule that a team of the company wrote lets it pass", Holds: true}
 	var codes, rules []string
 	a.said.Sorted().Foreach(func(t *ast.Term) {
 		said, ok := t.Value.(*ast.Array)
@@ -197,7 +214,7 @@ func (p *program) teamCondition(entry string, a *inquiry, approved bool) (Condit
 		codes, rules = append(codes, reason.Code), append(rules, reason.Code+" is said by "+reason.Rule+p.placeOf(reason.Rule, reason.Code))
 	})
 	if slices.Sort(rules); len(codes) > 0 {
-		c.Holds, c.Text = false, c.Text+": "+strings.Join(slices.Compact(rules), "; ")
+		c.Holds, c.Text = false, c.Text+"; against it: "+strings.Join(slices.Compact(rules), "; ")
 		c.Why = a.why(codes)
 		c.Waived = c.Why != ""
 	}

@@ -138,19 +138,19 @@ func printRefusal(t *testing.T, out *strings.Builder, name string, ask func(cont
 	}
 	fmt.Fprintf(out, "== %s: %s\n", name, x.Decision.Action)
 	for _, r := range x.Decision.Reasons {
-		fmt.Fprintf(out, "%s: %s\n  rule: %s\n  to do: %s\n", r.Code, r.Text, RuleTitle(r.Code, r.Rule), r.Remedy)
+		fmt.Fprintf(out, "%s: %s\n  rule: %s\n  to do: %s\n", r.Code, r.Text, RuleTitle(r.Code, r.Rule), or(r.Remedy, NoRemedy))
 	}
 	for _, c := range x.Conditions {
 		if !c.Holds {
-			fmt.Fprintf(out, "no%s: %s\n", known(c.Why == "", "", " ("+c.Why+")"), c.Text)
+			fmt.Fprintf(out, "not met: %s%s\n", c.Text, c.Aside())
 		}
 	}
 	for i, set := range x.Changes {
-		for _, c := range set {
+		for n, c := range set {
 			if c.Fact == c.Do || c.Do == "" {
 				t.Errorf("%s: a change to what is: %+v", name, c)
 			}
-			fmt.Fprintf(out, "%d. %s\n", i+1, or(c.Reason, c.Fact+" Instead: "+c.Do))
+			fmt.Fprintf(out, "%s%s\n", known(n == 0, fmt.Sprintf("%d. ", i+1), "   and "), or(known(c.Reason == "", "", "against "+c.Reason), c.Fact+" Instead: "+c.Do))
 		}
 	}
 	fmt.Fprintln(out)
@@ -174,7 +174,7 @@ func TestRuleTitles(t *testing.T) {
 	if len(sayings) != len(ranking) {
 		t.Errorf("%d sayings, %d in the ranking", len(sayings), len(ranking))
 	}
-	for name, want := range map[string]string{"postern.access": "Least versions (policies/library/versions.md)", "postern.access.team.night": "postern.access.team.night"} {
+	for name, want := range map[string]string{"postern.access": "Least versions (policies/library/versions.md)", "postern.access.team.night": "a rule of a team of the company (package postern.access.team.night)"} {
 		if got := RuleTitle("os_too_old", name); got != want {
 			t.Errorf("%s: %q", name, got)
 		}

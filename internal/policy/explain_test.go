@@ -33,7 +33,7 @@ networks: {guests: 198.51.100.0/24}
 		"revoked":         {func(in *AccessInput) { in.Certificate.Status = "revoked" }, "device_assured", "let it enrol"},
 		"held":            {func(in *AccessInput) { in.Certificate.Status = "held" }, "device_assured", "cert release 0a1b"},
 		"expired":         {func(in *AccessInput) { in.Certificate.NotAfter = in.Now - 1 }, "device_assured", "device challenge dev-alice"},
-		"untrusted":       {func(in *AccessInput) { in.Certificate.Problem = "untrusted" }, "device_assured", "install the profile again"},
+		"untrusted":       {func(in *AccessInput) { in.Certificate.Problem = "untrusted" }, "device_assured", "install it again: it brings the right certificate"},
 		"not managed":     {func(in *AccessInput) { in.Device.Managed = false }, "device_managed", "Enrol the device in the MDM"},
 		"blocked":         {func(in *AccessInput) { in.Device.State = "blocked" }, "device_managed", "device unblock dev-alice"},
 		"retired":         {func(in *AccessInput) { in.Device.State = "retired" }, "device_managed", "device add"},

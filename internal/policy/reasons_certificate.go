@@ -16,7 +16,7 @@ var certificateSayings = []saying{
 		facts: "certificate.device owner.mail"},
 	{code: "certificate_not_trusted", page: "revoked",
 		text:   "The certificate of the connection is not accepted (status {certificate.status}).",
-		remedy: "The phone must use the certificate that its mail profile brought: install the profile again, or let the device enrol (`postern device challenge ID`; `postern device list` shows the ID).",
+		remedy: "If the phone has the mail profile of the MDM, install it again: it brings the right certificate. If it has none, it enrols first (`postern device challenge ID`; `postern device list` shows the ID).",
 		facts:  "certificate.serial certificate.issuer certificate.problem", say: sayNotTrusted},
 	{code: "certificate_expired", page: "revoked",
 		text:   "The certificate {certificate.serial} expired on {certificate.not_after|time}.",
@@ -47,12 +47,13 @@ var certificateSayings = []saying{
 		remedy: "Use the mail profile that the MDM made: it brings the certificate, or has the two addresses of a ticket, which a PKI officer makes (`postern device ticket ID`; `postern device list` shows the ID).",
 		facts:  "request.source_ip request.command claimed.user_agent"},
 	{code: "no_certificate", page: "managed",
-		text:   "The phone showed no client certificate (DeviceId {claimed.device_id}, mail client {claimed.family}).",
-		remedy: "Use the mail profile that brings the certificate. A device that has none yet enrols first: `postern device challenge {device.id|id}`.",
-		facts:  "assurance ticket.id credential.user claimed.user_agent claimed.model duplicate.same_user_model", say: sayNoCertificate},
+		text: "The phone showed no client certificate (DeviceId {claimed.device_id}, mail client {claimed.family}).",
+		remedy: "`postern device show {device.id|id}` says whether the device has a good certificate. If it has, install the mail profile that brings the certificate (the one of the MDM) on the phone again, and remove any account that was made by hand. " +
+			"If it has none, it enrols first: `postern device challenge {device.id|id}`.",
+		facts: "assurance ticket.id credential.user claimed.user_agent claimed.model duplicate.same_user_model", say: sayNoCertificate},
 	{code: "duplicate_profile_without_certificate", page: "duplicates",
-		text:   "The DeviceId {claimed.device_id} belongs to the managed device {duplicate.managed_device}, and this request came without that device's certificate: it is a second mail profile on it, or a copy of its DeviceId.",
-		remedy: "Remove the hand-made mail account from the phone; the managed mail profile keeps working. If nobody made one on {duplicate.managed_device|id}, somebody else's phone uses its DeviceId: the user agent and the address (`postern decision show`) say which.",
+		text:   "The DeviceId {claimed.device_id} belongs to the managed device {duplicate.managed_device}, and this request came without that device's certificate (as {credential.user}, mail client {claimed.family}, from {request.source_ip}): it is a second mail account on it, or a copy of its DeviceId.",
+		remedy: "Remove the hand-made mail account from the phone; the managed mail profile keeps working. If nobody made one on {duplicate.managed_device|id}, somebody else's phone uses its DeviceId: the mail client and the address above say which.",
 		facts:  "credential.user claimed.user_agent request.source_ip certificate.device", say: sayDuplicate},
 }
 
@@ -133,7 +134,7 @@ func sayDuplicate(w words) (text, remedy string) {
 		owner = " (of {owner.mail})"
 	}
 	return strings.Join([]string{"A phone with the certificate of {certificate.device}", owner, " used the DeviceId {claimed.device_id}, which belongs to the managed device {duplicate.managed_device}."}, ""),
-		"Install the mail profile of {certificate.device} on this phone again: each phone uses the one that was made for it. If instead {duplicate.managed_device} is no longer in use and this phone has its DeviceId now, " +
-			"forget the old mail profile: in `postern profile list --device {duplicate.managed_device}` it is the one with the DEVICEID {claimed.device_id}, and if LAST SEEN says that it is really no longer in use, `postern profile forget ID` with its ID; " +
-			"where the MDM reports that DeviceId, also `postern device update {duplicate.managed_device} --eas-device-id \"\"`."
+		"Install the mail profile of {certificate.device} on this phone again: each phone uses the one that was made for it. Only if {duplicate.managed_device} is out of use and this phone has its DeviceId now: " +
+			"look up the old mail profile, the one with the DEVICEID {claimed.device_id} in `postern profile list --device {duplicate.managed_device}`. Its LAST SEEN must be as old as that. Then forget it: `postern profile forget ID`. " +
+			"Where the MDM reports that DeviceId for {duplicate.managed_device}, a PKI officer takes it back as well: `postern device update {duplicate.managed_device} --eas-device-id \"\"`."
 }

@@ -17,12 +17,12 @@ var stateSayings = []saying{
 		text: "The device {device.id} has been suspended since {device.suspended_at|time} (reason: {device.suspend_reason}).",
 		remedy: "Reinstate the device when the cause is settled (`postern device reinstate {device.id}`): mail returns at once, with the same certificate. " +
 			"Who suspended it: `postern audit list --object {device.id}`.",
-		facts: "owner.mail device.serial_number"},
+		facts: "owner.mail device.serial_number", say: saySuspended},
 	{code: "owner_suspended", page: "revoked",
 		text: "The owner {owner.mail} has been suspended since {owner.suspended_at|time} (reason: {owner.suspend_reason}), with every device.",
 		remedy: "Reinstate the owner when the cause is settled (`postern owner reinstate {owner.mail}`): mail returns at once, with the same certificates. " +
 			"Who suspended the owner: `postern audit list --object {owner.mail}`.",
-		facts: "device.id device.serial_number"},
+		facts: "device.id device.serial_number", say: sayOwnerSuspended},
 	{code: "device_quarantined", page: "managed",
 		text: "The device {device.id} is kept from mail until somebody has looked at it (quarantined).",
 		remedy: "A PKI officer lets it in again when the cause is settled (`postern device unblock {device.id}`), or retires it (`postern device retire {device.id}`). " +
@@ -58,17 +58,18 @@ var deviceSayings = []saying{
 		facts:  "device.source claimed.platform owner.mail", say: sayVersionUnknown},
 	{code: "device_id_mismatch", page: "identity",
 		text: "The mail client says that its DeviceId is {claimed.device_id}; the MDM reports {device.eas_device_id} for the device {device.id}. It is another mail account or another phone, or the phone was set up anew.",
-		remedy: "Use the mail account of the managed profile on this device. If it is that one and the phone was set up anew, link it: `postern profile link {profile.id|id} {device.id}`; " +
-			"or a PKI officer corrects the DeviceId (`postern device update {device.id} --eas-device-id {claimed.device_id|id}`).",
+		remedy: "Use the mail account of the managed profile on this device. If it is that one and the phone was set up anew, link it: `postern profile link {profile.id|id} {device.id}`. " +
+			"If the device is kept by hand and not by an MDM, a PKI officer corrects its DeviceId instead: `postern device update {device.id} --eas-device-id {claimed.device_id|id}`.",
 		facts: "claimed.family credential.user"},
 	{code: "profile_refused", page: "duplicates",
 		text:   "An administrator has refused the mail profile {profile.id} (DeviceId {claimed.device_id}, client {claimed.family}) of {credential.user}.",
-		remedy: "`postern audit list --object {profile.id}` says who and why; `postern settle allow {profile.id}` lets it in.",
+		remedy: "`postern audit list --object {profile.id}` says who and why. When the cause is settled, let it in: `postern settle allow {profile.id}`.",
 		facts:  "device.id certificate.serial"},
 	{code: "duplicate_profile_second_device_id", page: "duplicates",
-		text:   "The device {device.id} has had mail under the DeviceId {duplicate.other_device_id} since {duplicate.other_first_seen|time}, last seen {duplicate.other_last_seen|time}; its {assurance} now comes under the DeviceId {claimed.device_id} as well, from a client of the same family ({claimed.family}).",
-		remedy: "Remove the second account from the phone. After a wipe or restore, let the new one in with `postern settle allow {profile.id|id}` (--replace: in place of the old one); by itself it gets mail when the old one has been silent for {config.duplicate_window|span}.",
-		facts:  "certificate.serial ticket.id credential.user"},
+		text: "The device {device.id} has had mail under the DeviceId {duplicate.other_device_id} since {duplicate.other_first_seen|time}, last seen {duplicate.other_last_seen|time}; its {assurance} now comes under the DeviceId {claimed.device_id} as well, from a client of the same family ({claimed.family}).",
+		remedy: "Remove the second account from the phone: the one with the DeviceId {claimed.device_id}. If it is the same phone after a wipe or restore: `postern settle allow {profile.id|id} --replace` lets it in, and {duplicate.other_device_id} gets no more mail. " +
+			"If both are to have mail: the same command without --replace. If nobody does anything, it gets mail when {duplicate.other_device_id} has been silent for {config.duplicate_window|span}.",
+		facts: "certificate.serial ticket.id credential.user"},
 	{code: "too_many_devices", page: "devices",
 		remedy: "Retire a device that is no longer used: `postern device list --owner {owner.mail}`, and a PKI officer `postern device retire ID`. The next one takes its place at once.",
 		facts:  "device.id device.place device.serial_number device.model", say: sayTooMany},
@@ -76,6 +77,22 @@ var deviceSayings = []saying{
 		text:   "{credential.user} has a managed mail profile in use on a device of the same model ({claimed.model}), and this request came without its certificate: it may be a second account on that phone, made by hand.",
 		remedy: "Remove the hand-made mail account from the phone; the managed mail profile keeps working.",
 		facts:  "claimed.device_id claimed.user_agent"},
+}
+
+// saySuspended does not promise mail while the owner is suspended too.
+func saySuspended(w words) (text, remedy string) {
+	if w.says("owner.suspended", "true") {
+		return "", "Reinstate the device when the cause is settled (`postern device reinstate {device.id}`); mail returns when its owner is reinstated too. Who suspended it: `postern audit list --object {device.id}`."
+	}
+	return "", ""
+}
+
+// sayOwnerSuspended does not promise mail to a device that is suspended itself.
+func sayOwnerSuspended(w words) (text, remedy string) {
+	if w.says("device.suspended", "true") {
+		return "", "Reinstate the owner when the cause is settled (`postern owner reinstate {owner.mail}`): mail returns at once on the owner's other devices, and here when the device is reinstated too. Who suspended the owner: `postern audit list --object {owner.mail}`."
+	}
+	return "", ""
 }
 
 // sayUnmanaged says what is missing, and what helps first.
@@ -94,7 +111,7 @@ func sayUnmanaged(w words) (text, remedy string) {
 	var texts, remedies []string
 	add := func(text, remedy string) { texts, remedies = append(texts, text), append(remedies, remedy) }
 	if !w.is("device.managed", "true") {
-		add("The device {device.id} is registered, but {device.source} does not report it as managed (any longer).", "Enrol the device in the MDM, and let it check in: mail returns when the MDM has reported it.")
+		add("The device {device.id} is registered, but {device.source} does not report it as managed.", "Enrol the device in the MDM, and let it check in: mail returns when the MDM has reported it.")
 	}
 	switch w.of("device.state") {
 	case "active", "blocked", "retired", "quarantined": // told by name
@@ -116,13 +133,13 @@ func sayNotCompliant(w words) (text, remedy string) {
 	}
 	grace := "{config.noncompliant_grace|span} are allowed to put that right"
 	if w.is("config.noncompliant_grace", "", "0") {
-		grace = "no time is allowed to put that right"
+		grace = "there is no period of grace"
 	}
 	source := "according to {device.source}"
 	if w.is("device.source", "admin") {
 		source = "as an administrator has recorded"
 	}
-	_, remedy = sayByHand("Settle what is missing on the phone; then a PKI officer writes it down: `postern device update {device.id} --compliant yes`.")(w)
+	_, remedy = sayByHand("What is missing: whoever recorded it knows (`postern audit list --object {device.id}`). When it is put right, a PKI officer writes it down: `postern device update {device.id} --compliant yes`.")(w)
 	return "The device {device.id} " + since + ", " + source + "; " + grace + ".", remedy
 }
 

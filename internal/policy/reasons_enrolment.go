@@ -29,7 +29,7 @@ var enrolmentSayings = []saying{
 		facts:  "device.id"},
 	{code: "weak_key",
 		text:   "The device {device.id} asks for a certificate for a key that is too weak: {key.algorithm} with {key.bits} bits. RSA needs {config.min_rsa_bits} bits, ECDSA one of {config.ecdsa_bits}.",
-		remedy: "In the MDM, set the key of the certificate profile (SCEP) to RSA with at least {config.min_rsa_bits} bits, and let the device install the profile again.",
+		remedy: "In the MDM, set the key of the certificate profile (SCEP) to RSA with at least {config.min_rsa_bits} bits, and let the device install the profile again. Do not approve a request with such a key.",
 		facts:  "owner.mail"},
 	{code: "renewal_certificate_expired",
 		text:   "The certificate {renews.serial} that signed the renewal is valid from {renews.not_before|time} to {renews.not_after|time} only.",
@@ -41,7 +41,7 @@ var enrolmentSayings = []saying{
 		facts:  "device.id", say: sayRenewsNotGood},
 	{code: "renewal_too_early",
 		text:   "The certificate {renews.serial} is valid until {renews.not_after|time} and may be renewed in the last {config.renewal_window|span} only.",
-		remedy: "Wait, or enrol with a challenge: `postern device challenge {device.id|id}`.",
+		remedy: "Wait: mail is not affected, since the certificate is still valid. If it has to be replaced now, a PKI officer makes a challenge (`postern device challenge {device.id|id}`) and the device enrols again.",
 		facts:  "device.id", say: sayTooEarly},
 	{code: "ndes_approval_required",
 		text: "The one-time password of the enrolment (challenge) was made for no device by name, and the device {device.id} has a certificate already: somebody else could ask in its place.",
@@ -76,5 +76,5 @@ func sayTooEarly(w words) (text, remedy string) {
 	if err != nil || err2 != nil {
 		return "", ""
 	}
-	return "", "Wait until " + show(strconv.FormatInt(end-window, 10), "|time") + ", or enrol with a challenge: `postern device challenge {device.id|id}`."
+	return "", "Wait until " + show(strconv.FormatInt(end-window, 10), "|time") + ": mail is not affected, since the certificate is still valid. If it has to be replaced now, a PKI officer makes a challenge (`postern device challenge {device.id|id}`) and the device enrols again."
 }

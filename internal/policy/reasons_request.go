@@ -64,7 +64,7 @@ var clientSayings = []saying{
 		remedy: "Use a mail client, a device or a network for which a row of the table allows. A policy author can change the table (sign_on in the policy's data).",
 		facts:  "owner.mail device.os claimed.platform request.source_ip", say: saySignOn},
 	{code: "command_not_allowed", page: "clients",
-		text:   "The mail client ({claimed.family}) asked for {request.command}, a command of Exchange ActiveSync that is not allowed here; other commands are.",
+		text:   "The mail client ({claimed.family}) asked for {request.command}. That command of Exchange ActiveSync is not allowed here; others are.",
 		remedy: "Nothing on the phone helps. A policy author can allow the command (denied_commands in the policy's data).",
 		facts:  "credential.user"},
 }
@@ -220,7 +220,7 @@ func saySignOn(w words) (text, remedy string) {
 	if len(allow) == 0 || len(allow) > 10 {
 		return text, ""
 	}
-	return text, "Use a mail client, a device or a network that fits a row which allows: " + strings.Join(allow, "; ") + ". A policy author can change the table (sign_on in the policy's data)."
+	return text, "Use a mail client, a device or a network for which another row is the first that fits, one which allows: " + strings.Join(allow, "; ") + ". A policy author can change the table (sign_on in the policy's data)."
 }
 
 // rowText says what a row of the sign-on table fits.

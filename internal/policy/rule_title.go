@@ -16,6 +16,9 @@ var pageTitles = map[string]string{
 	"zones":       "Networks and countries",
 }
 
+// NoRemedy is what there is to do about a reason that names no remedy.
+const NoRemedy = "The rule does not say; whoever wrote it knows."
+
 // RuleTitle names the rule that gave a reason for people: a built-in one by the page that describes it, a team's by its package.
 func RuleTitle(code, rule string) string {
 	switch rule {
@@ -23,6 +26,9 @@ func RuleTitle(code, rule string) string {
 	case "edge":
 		return "the edge itself, before any policy"
 	default:
+		if isTeams(rule) {
+			return "a rule of a team of the company (package " + rule + ")"
+		}
 		return rule
 	}
 	if s, ok := sayingOf(code); ok && s.page != "" {
