@@ -121,7 +121,7 @@ func phones() []row {
 			k := sync("info@contoso.com", "SECOND1")
 			k.auth = basic(alice)
 			return situation{&c, k}
-		}, blocked, "duplicate_profile_second_device_id", "Remove the second account from the phone"},
+		}, blocked, "duplicate_profile_second_device_id", "remove the account that the MDM did not install"},
 		{"own mailbox and a shared one that nobody delegated", func(w *world) situation {
 			_, c := w.managed(alice, "")
 			w.polls(&c, sync(alice, aliceEAS))
@@ -232,7 +232,7 @@ func wipes() []row {
 			newer := w.enrol(d, leaf{}, &c)
 			w.polls(&newer, sync(aliceEAS))
 			return situation{&newer, sync("SECOND1")}
-		}, blocked, "duplicate_profile_second_device_id", "Remove the second account from the phone"},
+		}, blocked, "duplicate_profile_second_device_id", "remove the account that the MDM did not install"},
 	}
 }
 

@@ -134,12 +134,12 @@ func strangers() []row {
 	return []row{
 		{"no certificate, unknown DeviceId", func(w *world) situation {
 			return situation{nil, command("FolderSync", alice, aliceEAS)}
-		}, blocked, "unmanaged_device", "Nobody registered the device"},
+		}, blocked, "unmanaged_device", "No registered device has the DeviceId"},
 		{"no certificate, protocol 12.1", func(w *world) situation {
 			k := command("FolderSync", alice, aliceEAS)
 			k.version = "12.1"
 			return situation{nil, k}
-		}, http403, "unmanaged_device", "Nobody registered the device"},
+		}, http403, "unmanaged_device", "No registered device has the DeviceId"},
 		{"no certificate, a command without WBXML", func(w *world) situation {
 			return situation{nil, command("GetAttachment", alice, aliceEAS)}
 		}, http403, "no_certificate", "showed no client certificate"},

@@ -67,8 +67,9 @@ var deviceSayings = []saying{
 		facts:  "device.id certificate.serial"},
 	{code: "duplicate_profile_second_device_id", page: "duplicates",
 		text: "The device {device.id} has had mail under the DeviceId {duplicate.other_device_id} since {duplicate.other_first_seen|time}, last seen {duplicate.other_last_seen|time}; its {assurance} now comes under the DeviceId {claimed.device_id} as well, from a client of the same family ({claimed.family}).",
-		remedy: "Remove the second account from the phone: the one with the DeviceId {claimed.device_id}. If it is the same phone after a wipe or restore: `postern settle allow {profile.id|id} --replace` lets it in, and {duplicate.other_device_id} gets no more mail. " +
-			"If both are to have mail: the same command without --replace. If nobody does anything, it gets mail when {duplicate.other_device_id} has been silent for {config.duplicate_window|span}.",
+		remedy: "Ask whether the phone was wiped or restored. If so, `postern settle allow {profile.id|id} --replace` lets it in, and {duplicate.other_device_id} gets no more mail. If it was not, and there is a second account on it, " +
+			"remove the account that the MDM did not install. If neither is so, another phone has a copy: do not let it in, and tell a PKI officer. Only if both are the owner's and wanted: the same command without --replace. " +
+			"If nobody does anything, {claimed.device_id} gets mail when {duplicate.other_device_id} has been silent for {config.duplicate_window|span}.",
 		facts: "certificate.serial ticket.id credential.user"},
 	{code: "too_many_devices", page: "devices",
 		remedy: "Retire a device that is no longer used: `postern device list --owner {owner.mail}`, and a PKI officer `postern device retire ID`. The next one takes its place at once.",
@@ -102,11 +103,12 @@ func sayUnmanaged(w words) (text, remedy string) {
 	case !w.is("device.known", "true") && device != "":
 		return "The certificate {certificate.serial} is of the device {certificate.device}, which is not in the registry.", "A PKI officer registers the device (`postern device add`); then it enrols with a new challenge."
 	case !w.is("device.known", "true"):
-		text = "Nobody registered the device that asks (DeviceId {claimed.device_id})."
+		text = "No registered device has the DeviceId {claimed.device_id}, which the phone named."
 		if w.of("claimed.device_id") == "" {
-			text = "Nobody registered the device that asks, or it did not say which one it is."
+			text = "The phone did not say which device it is, and nothing else does."
 		}
-		return text, "A PKI officer registers the device (`postern device add`), or the MDM reports it; then it enrols (`postern device challenge ID`) and uses the mail profile that brings the certificate."
+		return text, "See first whether the phone is registered: `postern device list --owner MAIL` with the address of its user. If it is, remove any account that was made by hand and install the mail profile that brings the certificate (the one of the MDM). " +
+			"If it is not, a PKI officer registers it (`postern device add`), or the MDM reports it; then it enrols (`postern device challenge ID`)."
 	}
 	var texts, remedies []string
 	add := func(text, remedy string) { texts, remedies = append(texts, text), append(remedies, remedy) }

@@ -17,7 +17,7 @@ var pageTitles = map[string]string{
 }
 
 // NoRemedy is what there is to do about a reason that names no remedy.
-const NoRemedy = "The rule does not say; whoever wrote it knows."
+const NoRemedy = "The rule names no remedy. Where a change of facts would help, it stands below; otherwise ask a policy author, who knows the rule by its name."
 
 // RuleTitle names the rule that gave a reason for people: a built-in one by the page that describes it, a team's by its package.
 func RuleTitle(code, rule string) string {
