@@ -153,6 +153,16 @@ func (c *scepClient) enrol(ctx context.Context, t *transaction) error {
 	if err != nil {
 		return err
 	}
+	err = t.readReply(reply)
+	if !errors.Is(err, errUnknownCA) {
+		return err
+	}
+	// The issuing CA may have been replaced since GetCACert.
+	again, err := c.caCertificates(ctx)
+	if err != nil {
+		return err
+	}
+	t.chain = append(again, t.chain...)
 	return t.readReply(reply)
 }
 

@@ -180,8 +180,10 @@ func (t *transaction) readCertificate(envelope []byte) error {
 			return nil
 		}
 	}
-	return errors.New("check issued certificate: not signed by a CA of GetCACert")
+	return errUnknownCA
 }
+
+var errUnknownCA = errors.New("check issued certificate: not signed by a CA of GetCACert")
 
 // certsOnly reads a SignedData that holds nothing but certificates; there is at least one.
 func certsOnly(der []byte) ([]*x509.Certificate, error) {
