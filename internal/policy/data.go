@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -221,7 +220,9 @@ func decodeData(f file) (map[string]any, *Problem) {
 	var m map[string]any
 	var err error
 	if strings.HasSuffix(f.name, ".json") {
-		err = decodeStrict(f.content, &m, false)
+		if err = decodeStrict(f.content, &m, false); err == nil {
+			err = keysOnce(f.content)
+		}
 	} else {
 		m, err = decodeYAML(f.content)
 	}
@@ -238,6 +239,10 @@ func decodeData(f file) (map[string]any, *Problem) {
 		if t := bad.GetToken(); t != nil && t.Position != nil {
 			p.Line, p.Column = t.Position.Line, t.Position.Column
 		}
+	}
+	var twice *saidTwice
+	if errors.As(err, &twice) {
+		p.Line, p.Column, p.Advice = twice.line, twice.column, "leave one of them out, for which of the two counts is not the same to all readers"
 	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
@@ -307,6 +312,13 @@ func decodeYAML(content []byte) (map[string]any, error) {
 	if len(tree.Docs) > 1 {
 		return nil, errors.New("more than one document: what stands behind --- would not be read")
 	}
+	keys := &apart{}
+	for _, doc := range tree.Docs {
+		ast.Walk(keys, doc)
+	}
+	if keys.twice != nil {
+		return nil, keys.twice
+	}
 	var v any
 	if err := yaml.Unmarshal(content, &v); err != nil {
 		return nil, err
@@ -322,20 +334,4 @@ func decodeYAML(content []byte) (map[string]any, error) {
 	}
 	m, _ := v.(map[string]any)
 	return m, nil
-}
-
-// decodeStrict reads exactly one JSON value, numbers as json.Number; with known set, a field that v does not have is an error.
-func decodeStrict(content []byte, v any, known bool) error {
-	d := json.NewDecoder(bytes.NewReader(content))
-	d.UseNumber()
-	if known {
-		d.DisallowUnknownFields()
-	}
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("more than one JSON value")
-	}
-	return nil
 }

@@ -198,25 +198,25 @@ func (e *Engine) Enroll(ctx context.Context, in *EnrollInput) (Decision, error) 
 	return d, err
 }
 
-// Eval decides about an input in JSON, for "access", "enroll" or "lifecycle". A field that the contract does not have is an error; one that is missing is empty. An
+// Eval decides about an input in JSON, for "access", "enroll" or "lifecycle". A field that the contract does not have, or that is said twice, is an error; one that is missing is empty. An
 // error of the policy is a *Fault, any other is about the input.
 func (e *Engine) Eval(ctx context.Context, entry string, inputJSON []byte) (Decision, error) {
 	switch entry {
 	case "access":
 		var in AccessInput
-		if err := decodeStrict(inputJSON, &in, true); err != nil {
+		if err := decodeInput(inputJSON, &in); err != nil {
 			return Decision{}, fmt.Errorf("read input: %w", err)
 		}
 		return e.Access(ctx, &in)
 	case "enroll":
 		var in EnrollInput
-		if err := decodeStrict(inputJSON, &in, true); err != nil {
+		if err := decodeInput(inputJSON, &in); err != nil {
 			return Decision{}, fmt.Errorf("read input: %w", err)
 		}
 		return e.Enroll(ctx, &in)
 	case "lifecycle":
 		var in LifecycleInput
-		if err := decodeStrict(inputJSON, &in, true); err != nil {
+		if err := decodeInput(inputJSON, &in); err != nil {
 			return Decision{}, fmt.Errorf("read input: %w", err)
 		}
 		return e.Lifecycle(ctx, &in)
