@@ -192,14 +192,15 @@ func (e *Edge) discover(ctx context.Context, method, rawQuery string, phone http
 // askAround sends a request without body, and follows where it is sent on to. Of the answer only the head is left.
 func (e *Edge) askAround(out *http.Request) (*http.Response, error) {
 	server := e.upstream.base
-	for hop := 0; ; hop++ {
+	var been trail
+	for {
 		resp, err := e.upstream.pooled.RoundTrip(out)
 		if err != nil {
 			return nil, err
 		}
 		_ = resp.Body.Close() // nothing of it is wanted
 		to := e.upstream.routes.next(out.URL, resp)
-		if !leadsAway(resp.StatusCode) || to == nil || hop == maxHops {
+		if !leadsAway(resp.StatusCode) || to == nil || !been.leads(out.URL, to) {
 			return resp, nil
 		}
 		out, server = retarget(out, server, to), to

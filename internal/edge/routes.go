@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 // Limits of following an upstream.
 const (
-	maxHops       = 2         // servers that one command is sent on to
+	maxHops       = 5         // servers that one command is sent on to; a site, a second site, Exchange Online and one of its regions are four
 	maxRoutes     = 10_000    // users whose server is remembered
 	routeLifetime = time.Hour // how long; after it the configured upstream is asked again
 	maxKept       = 16 << 10  // bytes of a body that are kept so that it can be sent on
@@ -116,7 +117,7 @@ func (r *routes) next(from *url.URL, resp *http.Response) *url.URL {
 		where = resp.Header.Get("Location")
 	}
 	u, err := from.Parse(where)
-	if where == "" || err != nil || u.User != nil || u.Opaque != "" || u.Scheme != r.base.Scheme || u.Host == from.Host || !r.allows(u) {
+	if where == "" || err != nil || u.User != nil || u.Opaque != "" || u.Scheme != r.base.Scheme || !r.allows(u) {
 		return nil
 	}
 	path := strings.TrimSuffix(u.Path, "/")
@@ -187,7 +188,8 @@ func (e *Edge) exchange(out *http.Request, f *flight, sent *kept, again func()) 
 	defer sent.drop()
 	server := routes.of(user)
 	out = retarget(out, routes.base, server)
-	for hop := 0; ; hop++ {
+	var been trail
+	for {
 		resp, err := e.upstream.send(out, f.request)
 		if err != nil {
 			if server != routes.base {
@@ -198,7 +200,7 @@ func (e *Edge) exchange(out *http.Request, f *flight, sent *kept, again func()) 
 		if !leadsAway(resp.StatusCode) {
 			return resp, nil
 		}
-		to, err := e.follow(out, resp, user, hop)
+		to, err := e.follow(out, resp, user, &been)
 		if err != nil {
 			return nil, err
 		}
@@ -215,17 +217,34 @@ func (e *Edge) exchange(out *http.Request, f *flight, sent *kept, again func()) 
 // follow returns the server that an answer sends a command of a user on to.
 //
 //go:noinline
-func (e *Edge) follow(out *http.Request, resp *http.Response, user string, hop int) (*url.URL, error) {
+func (e *Edge) follow(out *http.Request, resp *http.Response, user string, been *trail) (*url.URL, error) {
 	_ = resp.Body.Close() // nothing of it is wanted
 	routes := e.upstream.routes
 	to := routes.next(out.URL, resp)
-	if to == nil || hop == maxHops {
+	if to == nil || !been.leads(out.URL, to) {
 		routes.remember(user, nil)
 		return nil, &redirected{status: resp.StatusCode, host: targetHost(resp.Header)}
 	}
 	e.cfg.Log.DebugContext(out.Context(), "edge: upstream sends a command on", "status", resp.StatusCode, "to", to.Host)
 	routes.remember(user, to)
 	return to, nil
+}
+
+// trail is the servers that a command was at. A server that is reached twice would send it round again.
+type trail []string
+
+// leads adds a step, and reports whether it may be taken.
+func (t *trail) leads(from, to *url.URL) bool {
+	*t = append(*t, authority(from))
+	return len(*t) <= maxHops && !slices.Contains(*t, authority(to))
+}
+
+// authority names a server in one way: in lower case, and with its port only where that is not 443.
+func authority(u *url.URL) string {
+	if port := u.Port(); port != "" && port != "443" {
+		return net.JoinHostPort(hostName(u.Host), port)
+	}
+	return hostName(u.Host)
 }
 
 // retarget returns the request as it is sent to another server.

@@ -39,6 +39,13 @@ func newElsewhere(t *testing.T) *elsewhere {
 
 func (e *elsewhere) host() string { return strings.TrimPrefix(e.URL, "https://") }
 
+// leads has the server send everything on.
+func (e *elsewhere) leads(status int, to string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answer = leads(status, to)
+}
+
 func (e *elsewhere) got() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -151,7 +158,7 @@ func TestRouteIsRemembered(t *testing.T) {
 	other.mu.Lock()
 	other.answer = leads(451, w.upstreamURL+"/Microsoft-Server-ActiveSync")
 	other.mu.Unlock()
-	asked(k, later, 2, 1)
+	asked(k, later, 1, 1)
 	other.mu.Lock()
 	other.answer = exchange
 	other.mu.Unlock()
@@ -162,6 +169,73 @@ func TestRouteIsRemembered(t *testing.T) {
 	w.answerWith(exchange)
 	asked(k, later, 0, 0)
 	asked(k, mail, 1, 0)
+}
+
+// TestChains: a mailbox may be behind a second site, Exchange Online and one of its regions; a command goes to each server once, whatever they say.
+func TestChains(t *testing.T) {
+	const path = "/Microsoft-Server-ActiveSync"
+	for _, tt := range []struct {
+		name    string
+		servers int // besides the upstream, each of which leads to the next
+		back    int // the last leads to this one of them again; 0: to the upstream; -1: it has the mailbox
+		phone   string
+	}{
+		{"three answers of 451", 3, -1, mail},
+		{"five", 5, -1, mail},
+		{"six", 6, -1, later},
+		{"round to the upstream", 3, 0, later},
+		{"round among them", 3, 2, later},
+		{"to itself", 2, 2, later},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var chain []*elsewhere
+			var hosts []string
+			for range tt.servers {
+				chain = append(chain, newElsewhere(t))
+				hosts = append(hosts, chain[len(chain)-1].host())
+			}
+			w := newWorld(t, options{config: func(c *edge.Config) { c.UpstreamHosts = hosts }})
+			_, c := w.managed(alice, "")
+			w.answerWith(leads(451, chain[0].URL+path))
+			for i, s := range chain[1:] {
+				chain[i].leads(451, s.URL+path)
+			}
+			last := chain[len(chain)-1]
+			switch tt.back {
+			case -1:
+			case 0:
+				last.leads(451, w.upstreamURL+path)
+			default:
+				last.leads(451, chain[tt.back-1].URL+path)
+			}
+			k := command("FolderSync", alice, aliceEAS)
+			k.body = "body"
+			got := w.do(w.phone(&c, false), k)
+			if phoneSees(got) != tt.phone {
+				t.Errorf("the phone sees %s", phoneSees(got))
+			}
+			for i, s := range chain {
+				want := []string{path + "?" + k.query + " body"}
+				if i == 5 {
+					want = nil
+				}
+				if seen := s.got(); !slices.Equal(seen, want) {
+					t.Errorf("server %d got %q", i+1, seen)
+				}
+			}
+			if seen := w.takeSeen(); len(seen) != 1 {
+				t.Errorf("the upstream was asked %d times", len(seen))
+			}
+			if got = w.do(w.phone(nil, false), call{method: "GET", auth: "Bearer"}); tt.phone == mail && phoneSees(got) != signIn || tt.phone == later && phoneSees(got) != later {
+				t.Errorf("asked how to sign in: the phone sees %s", phoneSees(got))
+			}
+			for i, s := range chain {
+				if seen := s.got(); len(seen) > 1 {
+					t.Errorf("server %d was asked %d times how to sign in", i+1, len(seen))
+				}
+			}
+		})
+	}
 }
 
 // TestLongBodyIsNotSentOn: what is too large to keep is asked for again, and goes to the right server then.
