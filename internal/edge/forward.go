@@ -61,6 +61,7 @@ func (e *Edge) deliver(ctx context.Context, w http.ResponseWriter, f *flight, re
 	e.flights.begun(f)
 	copyHeader(w.Header(), resp.Header)
 	e.ownChallenge(w.Header(), f.request)
+	e.ownCookies(w.Header(), f.request, resp.Request.URL)
 	w.WriteHeader(resp.StatusCode)
 	var err error
 	switch {

@@ -2,7 +2,9 @@ package edge_test
 
 import (
 	"io"
+	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -236,6 +238,55 @@ func TestChains(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCookiesAreTheGates: a phone keeps the cookies of whatever server answers, and sends them back: with its own idea of domains and paths.
+func TestCookiesAreTheGates(t *testing.T) {
+	const below = "/exchange/Microsoft-Server-ActiveSync"
+	sets := func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Add("Set-Cookie", "plain=1; Path=/; Secure;HttpOnly")
+		rw.Header().Add("Set-Cookie", "named=2; Domain="+hostOf(r)+"; Path=/exchange; Secure")
+		exchange(rw, r)
+	}
+	other := newElsewhere(t)
+	other.answer = sets
+	for _, to := range []string{"", below, "/Microsoft-Server-ActiveSync"} {
+		w := newWorld(t, options{config: func(c *edge.Config) { c.Upstream.Path, c.UpstreamHosts = "/exchange/", []string{other.host()} }})
+		_, c := w.managed(alice, "")
+		w.answerWith(sets)
+		if to != "" {
+			w.answerWith(leads(451, other.URL+to))
+		}
+		phone := w.phone(&c, false)
+		jar, err := cookiejar.New(nil)
+		must(t, err)
+		phone.Jar = jar
+		for range 2 {
+			got := w.do(phone, command("FolderSync", alice, aliceEAS))
+			if phoneSees(got) != mail || got.header["Set-Cookie"][0] != "plain=1; Path=/; Secure;HttpOnly" {
+				t.Fatalf("the phone sees %s, %v", phoneSees(got), got.header)
+			}
+		}
+		u := &url.URL{Scheme: "https", Host: gateHost, Path: "/Microsoft-Server-ActiveSync"}
+		var names []string
+		for _, c := range jar.Cookies(u) {
+			names = append(names, c.Name+"="+c.Value)
+		}
+		slices.Sort(names)
+		// A server that is asked without the path has it, if at all, for something else.
+		want := []string{"a=1", "b=2", "named=2", "plain=1"}
+		if to == "/Microsoft-Server-ActiveSync" {
+			want = []string{"a=1", "b=2", "plain=1"}
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("sent on to %q: the phone would send %q", to, names)
+		}
+	}
+}
+
+func hostOf(r *http.Request) string {
+	host, _, _ := net.SplitHostPort(r.Host)
+	return host
 }
 
 // TestLongBodyIsNotSentOn: what is too large to keep is asked for again, and goes to the right server then.
