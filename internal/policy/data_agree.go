@@ -250,9 +250,11 @@ func (a *agreement) codes() (codes []string) {
 	return codes
 }
 
-// normalize writes settings as inputs have the facts that they are compared with: versions as numbers, names of zones and users in lower case.
+// normalize writes settings as inputs have the facts that they are compared with: versions and times as numbers, names of zones and users in lower case.
 func normalize(doc map[string]any) {
 	settings := settingsOf(doc, "access")
+	inSeconds(doc["exceptions"])
+	inSeconds(settings["break_glass"])
 	for _, key := range []string{"allowed_zones", "denied_zones", "quarantined_zones"} {
 		lower(settings[key])
 	}

@@ -25,7 +25,7 @@ func documentShapes() map[string]shape {
 	prefix := patternShape(`^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$`, "an address or a prefix such as 192.0.2.0/24")
 	prefixes := shape{"anyOf": []shape{prefix, listShape(prefix)}}
 	exception := shape{"type": "object", "required": []string{"id", "until", "reasons"}, "additionalProperties": true, "properties": map[string]shape{
-		"id": textShape(), "by": textShape(), "granted_by": textShape(), "until": wholeShape(0, 1<<40), "reasons": listShape(patternShape(codeName, "the code of a reason"))}}
+		"id": textShape(), "by": textShape(), "granted_by": textShape(), "until": timeShape(), "reasons": listShape(patternShape(codeName, "the code of a reason"))}}
 	named := func(of shape, pattern, says string) shape {
 		s := tableShape(of)
 		s["propertyNames"] = patternShape(pattern, says)
@@ -53,7 +53,7 @@ func settingShapes() map[string]shape {
 	names := listShape(textShape())
 	row := rowShape([]string{"action"}, map[string]shape{"name": textShape(), "clients": names, "platforms": names, "groups": names, "zones": names,
 		"action": oneOfShape("allow", "quarantine", "deny")})
-	account := rowShape([]string{"user"}, map[string]shape{"user": patternShape("^[^@ ]+@[^@ ]+$", "a mail address"), "until": wholeShape(1, 1<<40), "why": textShape()})
+	account := rowShape([]string{"user"}, map[string]shape{"user": patternShape("^[^@ ]+@[^@ ]+$", "a mail address"), "until": timeShape(), "why": textShape()})
 	return map[string]shape{
 		"access.sign_on":            listShape(row),
 		"access.break_glass":        listShape(account),

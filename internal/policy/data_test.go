@@ -49,13 +49,27 @@ func TestDataIsChecked(t *testing.T) {
 		"row of a strange group":      {access("sign_on: [{groups: [sales], action: deny}, {action: deny}]"), "data.groups has no group sales"},
 		"row of a strange zone":       {access("sign_on: [{zones: [XX], action: deny}, {action: deny}]"), "has a zone XX"},
 		"break glass for a name":      {access("break_glass: [{user: ceo}]"), `"ceo": must be a mail address`},
-		"break glass without end":     {access("break_glass: [{user: ceo@contoso.com, until: never}]"), "until: must be a number"},
-		"rollout of a misspelt code":  {access("rollout: {device_silnt: [{stage: observe}]}"), "no rule gives the reason device_silnt; did you mean device_silent?"},
-		"rollout of a revocation":     {access("rollout: {certificate_revoked: [{stage: observe}]}"), "certificate_revoked is never lifted, so it has no stages"},
-		"rollout without stage":       {access("rollout: {device_silent: [{group: pilot}]}"), "stage is missing"},
-		"rollout with an odd key":     {access("rollout: {device_silent: [{stage: observe, groups: pilot}]}"), "groups is not known; did you mean group?"},
-		"rollout to a strange group":  {access("rollout: {device_silent: [{stage: observe, group: pilto}]}") + "groups: {pilot: []}\n", "data.groups has no group pilto; did you mean pilot?"},
-		"rollout to too many":         {access("rollout: {device_silent: [{stage: observe, percent: 101}]}"), "101: must be a whole number, 0 to 100"},
+		"break glass without end":     {access("break_glass: [{user: ceo@contoso.com, until: never}]"), `until: "never": must be a time; write Unix seconds such as 1798761599, or a text`},
+		"exception until a day": {"exceptions:\n  - {id: EX-1, by: carol, until: 2026-12-31, reasons: [device_silent]}\n",
+			`x.yaml:2:34: data.exceptions[0].until: "2026-12-31" is a whole day, in no time zone; for its end in UTC write "2026-12-31T23:59:59Z" or 1798761599`},
+		"exception in milliseconds": {"exceptions:\n  - {id: EX-1, by: carol, until: 1798761600000, reasons: [device_silent]}\n",
+			`data.exceptions[0].until: 1798761600000: these are milliseconds, and a time is in seconds; write "2027-01-01T00:00:00Z" or 1798761600`},
+		"break glass in nanoseconds": {access("break_glass: [{user: ceo@contoso.com, until: 1798761600000000000}]"), `these are nanoseconds, and a time is in seconds; write "2027-01-01T00:00:00Z"`},
+		"break glass by a calendar":  {access("break_glass: [{user: ceo@contoso.com, until: 20261231}]"), `20261231: as Unix seconds that is 1970-08-23T12:07:11Z; for the end of that day write "2026-12-31T23:59:59Z" or 1798761599`},
+		"break glass for some days":  {access("break_glass: [{user: ceo@contoso.com, until: 30}]"), "30: as Unix seconds that is 1970-01-01T00:00:30Z; write Unix seconds"},
+		"break glass for a span":     {access("break_glass: [{user: ceo@contoso.com, until: 30d}]"), `"30d": must be a time; write Unix seconds`},
+		"break glass before time":    {access("break_glass: [{user: ceo@contoso.com, until: -1}]"), "-1: must be a time from"},
+		"break glass by a text":      {access(`break_glass: [{user: ceo@contoso.com, until: "1798761600"}]`), "write it without quotes: \"2027-01-01T00:00:00Z\" or 1798761600"},
+		"break glass until no day":   {access("break_glass: [{user: ceo@contoso.com, until: 2026-02-30T00:00:00Z}]"), `"2026-02-30T00:00:00Z": must be a time`},
+		"break glass in no zone":     {access("break_glass: [{user: ceo@contoso.com, until: 2026-12-31T18:00:00}]"), `is no date with a time and an offset (RFC 3339); in UTC write "2026-12-31T18:00:00Z" or 1798740000`},
+		"break glass in a list":      {access("break_glass: [{user: ceo@contoso.com, until: [1798761600]}]"), "until: must be a time"},
+		"break glass and a fraction": {access("break_glass: [{user: ceo@contoso.com, until: 1798761600.5}]"), "1798761600.5: must be a whole number of seconds"},
+		"rollout of a misspelt code": {access("rollout: {device_silnt: [{stage: observe}]}"), "no rule gives the reason device_silnt; did you mean device_silent?"},
+		"rollout of a revocation":    {access("rollout: {certificate_revoked: [{stage: observe}]}"), "certificate_revoked is never lifted, so it has no stages"},
+		"rollout without stage":      {access("rollout: {device_silent: [{group: pilot}]}"), "stage is missing"},
+		"rollout with an odd key":    {access("rollout: {device_silent: [{stage: observe, groups: pilot}]}"), "groups is not known; did you mean group?"},
+		"rollout to a strange group": {access("rollout: {device_silent: [{stage: observe, group: pilto}]}") + "groups: {pilot: []}\n", "data.groups has no group pilto; did you mean pilot?"},
+		"rollout to too many":        {access("rollout: {device_silent: [{stage: observe, percent: 101}]}"), "101: must be a whole number, 0 to 100"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems := refused(t, Options{}, map[string]string{"x.yaml": c.content})
@@ -135,3 +149,23 @@ postern:
 		t.Errorf("%v %v", in.Request.Zones, in.Owner.Groups)
 	}
 }
+
+// A moment may be written as a date with a time and an offset: rules see the number of seconds that it is.
+func TestTimesAreWrittenAsDates(t *testing.T) {
+	for until, holds := range map[string]bool{"2026-06-01T14:00:01+02:00": true, "2026-06-01T12:00:01.5Z": true, "1780315201": true, "2026-06-01T14:00:00+02:00": false, "1780315200": false} {
+		for name, files := range map[string]Files{
+			"an exception":  {"a.yaml": []byte("exceptions: [{id: EX-1, by: carol, until: " + until + ", reasons: [device_silent]}]\n"), "a.rego": []byte(exceptByData)},
+			"a break glass": {"a.yaml": []byte("postern: {config: {access: {break_glass: [{user: alice@contoso.com, until: " + until + "}]}}}\n")},
+		} {
+			e := mustLoad(t, Options{Files: files})
+			in := managedSample()
+			in.Device.SilentFor = 30 * 86400
+			d, err := e.Access(t.Context(), &in)
+			if err != nil || (d.Action == trust.Allow) != holds || holds && d.ValidUntil != sampleNow+1 {
+				t.Errorf("%s until %s: %s, valid until %d, %v", name, until, d.Action, d.ValidUntil, err)
+			}
+		}
+	}
+}
+
+const exceptByData = "package postern.access.team.a\n\nexcept contains {\"id\": granted.id, \"granted_by\": granted.by, \"until\": granted.until, \"reasons\": granted.reasons} if some granted in data.exceptions\n"

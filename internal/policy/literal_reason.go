@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -113,9 +115,7 @@ func (c *confinement) saidException(t *ast.Term) {
 			c.add(t.Location, exceptionForm, "this exception has no %s", name)
 		case !spelledOut(x):
 		case name == "until":
-			if _, number := x.Value.(ast.Number); !number {
-				c.add(x.Location, exceptionForm, "until is a time in Unix seconds, and this is %s", x)
-			}
+			c.mustBeSeconds(x)
 		case name == "reasons":
 			c.exceptionReasons(x)
 		case x.Equal(ast.StringTerm("")):
@@ -123,6 +123,24 @@ func (c *confinement) saidException(t *ast.Term) {
 		default:
 			c.mustBeText(name, x)
 		}
+	}
+}
+
+// mustBeSeconds objects to a time that is written out otherwise than in Unix seconds, as input.now is: in rules there is no other form.
+func (c *confinement) mustBeSeconds(x *ast.Term) {
+	var v any
+	switch value := x.Value.(type) {
+	case ast.Number:
+		v = json.Number(value)
+	case ast.String:
+		v = string(value)
+	}
+	n, wrong := secondsOf(v)
+	if _, text := v.(string); text && wrong.message == "" {
+		wrong = wrongTime{x.String(), "write", time.Unix(n, 0)}
+	}
+	if wrong.message != "" {
+		c.add(x.Location, wrong.adviceInRules(), "until is a time in Unix seconds, and this is %s", x)
 	}
 }
 

@@ -22,10 +22,14 @@ func TestReasonsThatAreWrittenOut(t *testing.T) {
 		"number":                  {`deny contains 3 if input.now == 0`, "3:15", "3 is not a reason"},
 		"in the body":             {"deny contains r if {\n\tinput.now == 0\n\tr := {\"code\": \"No\"}\n}", "5:16", "did you mean no?"},
 		"text as an exception":    {`except contains "device_silent" if input.owner.known`, "3:17", `"device_silent" is not an exception; an exception is {"id"`},
-		"exception without who":   {`except contains {"id": "E", "until": 9, "reasons": ["device_silent"]} if input.owner.known`, "3:17", "this exception has no granted_by"},
+		"exception without who":   {`except contains {"id": "E", "until": 1798761599, "reasons": ["device_silent"]} if input.owner.known`, "3:17", "this exception has no granted_by"},
 		"exception until a text":  {`except contains {"id": "E", "granted_by": "c", "until": "2027", "reasons": ["device_silent"]} if input.owner.known`, "3:57", `until is a time in Unix seconds, and this is "2027"`},
-		"exception for no reason": {`except contains {"id": "E", "granted_by": "c", "until": 9, "reasons": []} if input.owner.known`, "3:71", "reasons is a list of codes"},
-		"exception for a revoked": {`except contains {"id": "E", "granted_by": "c", "until": 9, "reasons": ["certificate_revoked"]} if input.owner.known`, "3:72", "no exception lifts certificate_revoked"},
+		"exception until a day":   {`except contains {"id": "E", "granted_by": "c", "until": "2026-12-31", "reasons": ["device_silent"]} if input.owner.known`, "3:57", `this is "2026-12-31"; for its end in UTC write 1798761599, which is 2026-12-31T23:59:59Z`},
+		"exception until a date":  {`except contains {"id": "E", "granted_by": "c", "until": "2027-01-01T00:00:00Z", "reasons": ["device_silent"]} if input.owner.known`, "3:57", "write 1798761600, which is 2027-01-01T00:00:00Z"},
+		"milliseconds":            {`except contains {"id": "E", "granted_by": "c", "until": 1798761600000, "reasons": ["device_silent"]} if input.owner.known`, "3:57", "and this is 1798761600000; write 1798761600, which is 2027-01-01T00:00:00Z"},
+		"exception by a calendar": {`except contains {"id": "E", "granted_by": "c", "until": 20261231, "reasons": ["device_silent"]} if input.owner.known`, "3:57", "this is 20261231; for the end of that day write 1798761599"},
+		"exception for no reason": {`except contains {"id": "E", "granted_by": "c", "until": 1798761599, "reasons": []} if input.owner.known`, "3:80", "reasons is a list of codes"},
+		"exception for a revoked": {`except contains {"id": "E", "granted_by": "c", "until": 1798761599, "reasons": ["certificate_revoked"]} if input.owner.known`, "3:81", "no exception lifts certificate_revoked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems := refused(t, Options{}, map[string]string{"a.rego": head + c.rule + "\n"})

@@ -11,7 +11,7 @@ import (
 )
 
 // shape is a JSON schema (draft 7) of data, of the keywords that check knows: type, enum, pattern, minimum, maximum, items, properties, required,
-// additionalProperties and propertyNames. What is published for editors is therefore what is checked.
+// additionalProperties and propertyNames. Of two types there is only a time. What is published for editors is therefore what is checked.
 type shape map[string]any
 
 func textShape() shape                 { return shape{"type": "string", "minLength": 1} }
@@ -49,6 +49,12 @@ func (s shape) check(path []any, v any) []finding {
 			return either[0].check(path, v)
 		}
 		return either[1].check(path, v)
+	}
+	if _, several := s["type"].([]string); several {
+		if _, wrong := secondsOf(v); wrong.message != "" {
+			return []finding{{path, wrong.message, wrong.advice()}}
+		}
+		return nil
 	}
 	switch s["type"] {
 	case "string":
