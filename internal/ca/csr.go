@@ -15,20 +15,20 @@ func ParseCSR(der []byte) (*x509.CertificateRequest, error) {
 		return csr, nil
 	}
 	read := bytes.Clone(der)
-	if !RelabelStrings(read) {
+	if !relabelStrings(read) {
 		return nil, err
 	}
 	if csr, err = x509.ParseCertificateRequest(read); err != nil {
 		return nil, err
 	}
-	w := Written{Original: der, Read: read}
-	csr.Raw, csr.RawTBSCertificateRequest, csr.RawSubject = w.Part(csr.Raw), w.Part(csr.RawTBSCertificateRequest), w.Part(csr.RawSubject)
+	w := written{original: der, read: read}
+	csr.Raw, csr.RawTBSCertificateRequest, csr.RawSubject = w.part(csr.Raw), w.part(csr.RawTBSCertificateRequest), w.part(csr.RawSubject)
 	return csr, nil
 }
 
-// RelabelStrings turns, in place, each PrintableString that holds other ASCII characters than it may into a UTF8String, and reports whether there was one.
+// relabelStrings turns, in place, each PrintableString that holds other ASCII characters than it may into a UTF8String, and reports whether there was one.
 // No length changes. What is no DER is left alone. Nesting must have been bounded before.
-func RelabelStrings(der []byte) (found bool) {
+func relabelStrings(der []byte) (found bool) {
 	for rest := der; len(rest) > 0; {
 		var v asn1.RawValue
 		var err error
@@ -37,7 +37,7 @@ func RelabelStrings(der []byte) (found bool) {
 		}
 		switch {
 		case v.IsCompound:
-			found = RelabelStrings(v.Bytes) || found
+			found = relabelStrings(v.Bytes) || found
 		case v.Class == asn1.ClassUniversal && v.Tag == asn1.TagPrintableString && bytes.ContainsFunc(v.Bytes, unprintable):
 			v.FullBytes[0] = asn1.TagUTF8String
 			found = true
@@ -49,14 +49,14 @@ func RelabelStrings(der []byte) (found bool) {
 // unprintable reports whether a character is ASCII, no control character, and not what Go takes in a PrintableString.
 func unprintable(r rune) bool { return r < 0x7f && strings.ContainsRune(`!"#$%;<>@[\]^_{|}`+"`~", r) }
 
-// Written finds the bytes that a client wrote behind those that were read in their place. Both have the same length.
-type Written struct{ Original, Read []byte }
+// written finds the bytes that a client wrote behind those that were read in their place. Both have the same length.
+type written struct{ original, read []byte }
 
-// Part returns what was written where part was read first; part itself where it was not read.
-func (w Written) Part(part []byte) []byte {
-	i := bytes.Index(w.Read, part)
+// part returns what was written where part was read first; part itself where it was not read.
+func (w written) part(part []byte) []byte {
+	i := bytes.Index(w.read, part)
 	if i < 0 {
 		return part
 	}
-	return w.Original[i : i+len(part)]
+	return w.original[i : i+len(part)]
 }

@@ -140,9 +140,9 @@ func (d *Door) follow(ctx context.Context, rev registry.Revision) (err error) {
 // reconsider decides about a pending request with the facts of today, and issues if that is settled: nothing that was found when it came is taken for
 // granted.
 func (d *Door) reconsider(ctx context.Context, is *issuer, p registry.Pending, a applicant, remote string) (*x509.Certificate, error) {
-	signer, err := x509.ParseCertificate(p.Signer)
-	if err != nil {
-		return nil, fmt.Errorf("read pending request %s: %w", p.ID, err)
+	signer, ok := readSigner(p.Signer)
+	if !ok {
+		return nil, fmt.Errorf("read pending request %s: its signer's certificate is unreadable", p.ID)
 	}
 	req := &Request{TransactionID: p.TransactionID, Signer: signer}
 	if err := req.readCSR(p.CSR); err != nil {

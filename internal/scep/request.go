@@ -13,7 +13,6 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
-	"sync"
 
 	"github.com/smallstep/pkcs7"
 
@@ -21,7 +20,7 @@ import (
 )
 
 // Request is a SCEP request whose outer signature is verified: by the key of
-// Signer, about which nothing else is known yet.
+// Signer, about which nothing else is known yet; see readSigner.
 type Request struct {
 	MessageType   MessageType
 	TransactionID string // 1 to 255 printable ASCII characters
@@ -80,11 +79,7 @@ func ParseRequest(der []byte) (*Request, error) {
 	if err := checkEncapsulated(der); err != nil {
 		return nil, err
 	}
-	p7, written, err := parseTolerantly(der)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := findSigner(p7)
+	p7, err := parseSignedData(der)
 	if err != nil {
 		return nil, err
 	}
@@ -92,18 +87,17 @@ func ParseRequest(der []byte) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Request{Signer: signer, Envelope: p7.Content}
+	r := &Request{Signer: p7.Certificates[0], Envelope: p7.Content}
 	if err := r.readHeader(attrs); err != nil {
 		return nil, err
 	}
 	if f := r.verify(p7); f != nil {
 		return r, f
 	}
-	restore(signer, written)
 	if !r.MessageType.isRequest() {
 		return r, fail(BadRequest, ErrUnknownMessageType, "%s is not a request", r.MessageType)
 	}
-	if _, ok := signer.PublicKey.(*rsa.PublicKey); !ok {
+	if _, ok := r.Signer.PublicKey.(*rsa.PublicKey); !ok {
 		return r, fail(BadRequest, nil, "the message must be signed with an RSA key, because the reply is encrypted to it")
 	}
 	if len(r.Envelope) == 0 {
@@ -134,50 +128,6 @@ func checkEncapsulated(der []byte) error {
 		return malformed("a SignedData over something else than data")
 	}
 	return nil
-}
-
-// Windows marks the authority key identifier critical in the certificate that it signs its first request with (RFC 5280, section 4.2.1.1, forbids that),
-// and Go's parser refuses it since 1.23; the library then reads it as Go did before. Such a certificate proves nothing: it brings a key.
-var readWindows = sync.OnceFunc(func() { pkcs7.SetFallbackLegacyX509CertificateParserEnabled(true) })
-
-// parseSignedData is pkcs7.Parse behind a barrier: a panic in it is an error.
-func parseSignedData(der []byte) (p7 *pkcs7.PKCS7, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			p7, err = nil, malformed("unreadable SignedData")
-		}
-	}()
-	readWindows()
-	p7, err = pkcs7.Parse(der)
-	if err != nil {
-		return nil, malformed("unreadable SignedData or certificate in it")
-	}
-	return p7, nil
-}
-
-// findSigner returns the one certificate that the one SignerInfo names.
-func findSigner(p7 *pkcs7.PKCS7) (*x509.Certificate, error) {
-	if len(p7.Signers) != 1 {
-		return nil, malformed("%d signers, not one", len(p7.Signers))
-	}
-	id := p7.Signers[0].IssuerAndSerialNumber
-	if id.SerialNumber == nil {
-		return nil, malformed("a signer without serial number")
-	}
-	var signer *x509.Certificate
-	for _, cert := range p7.Certificates {
-		if !bytes.Equal(cert.RawIssuer, id.IssuerName.FullBytes) || cert.SerialNumber.Cmp(id.SerialNumber) != 0 {
-			continue
-		}
-		if signer != nil {
-			return nil, malformed("two certificates that could be the signer's")
-		}
-		signer = cert
-	}
-	if signer == nil {
-		return nil, malformed("the signer's certificate is missing")
-	}
-	return signer, nil
 }
 
 // maxAttributes is the number of signed attributes that are looked at. Clients send six.
