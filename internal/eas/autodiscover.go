@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -27,7 +28,7 @@ const (
 	AutodiscoverInvalidRequest  = "invalid_request"        // not a request at all
 	AutodiscoverInvalidSchema   = "schema_not_available"   // for another protocol, such as that of Outlook
 	AutodiscoverInvalidAddress  = "invalid_address"        // no e-mail address
-	AutodiscoverInvalidProtocol = "protocol_not_available" // JSON: another protocol than ActiveSync
+	AutodiscoverInvalidProtocol = "protocol_not_available" // JSON: one that is not served
 	AutodiscoverNoProtocol      = "protocol_missing"       // JSON: none
 )
 
@@ -55,7 +56,10 @@ func ParseAutodiscover(body []byte) (email string, err error) {
 // autodiscoverFields collects the texts of Autodiscover/Request/*. It refuses what the two elements do not need: document
 // types, a second element of one name, deep nesting, another namespace inside.
 func autodiscoverFields(body []byte) (fields map[string]string, namespace string, ok bool) {
-	d := xml.NewDecoder(bytes.NewReader(body))
+	d := newXMLDecoder(body)
+	if d == nil {
+		return nil, "", false
+	}
 	fields = map[string]string{}
 	var path []string
 	for {
@@ -140,48 +144,66 @@ func escape(s string) string {
 	return b.String()
 }
 
+// The protocols that JSON Autodiscover may be asked for, of which the letter case does not matter.
+const (
+	ProtocolActiveSync = "ActiveSync"
+	ProtocolEWS        = "EWS"
+)
+
 // ParseAutodiscoverJSON reads the JSON kind of request: /autodiscover/autodiscover.json?Email=A&Protocol=ActiveSync, or with the
 // address as the last segment of the path, .../autodiscover.json/v1.0/A. path is the decoded one. It gives the e-mail
-// address in lower case. The error is an [*AutodiscoverError].
-func ParseAutodiscoverJSON(path, rawQuery string) (email string, err error) {
+// address in lower case, and the protocol, one of those that are served, as it was written. The error is an [*AutodiscoverError].
+func ParseAutodiscoverJSON(path, rawQuery string, served ...string) (email, protocol string, err error) {
+	found, err := autodiscoverQuery(path, rawQuery)
+	if err != nil {
+		return "", "", err
+	}
+	protocol = found["protocol"]
+	switch {
+	case protocol == "":
+		return "", "", &AutodiscoverError{AutodiscoverNoProtocol}
+	case !slices.ContainsFunc(served, func(s string) bool { return strings.EqualFold(s, protocol) }):
+		return "", "", &AutodiscoverError{AutodiscoverInvalidProtocol}
+	}
+	address := found["email"]
+	if segment := path[strings.LastIndex(path, "/")+1:]; strings.Contains(segment, "@") {
+		if address != "" && !strings.EqualFold(address, segment) {
+			return "", "", &AutodiscoverError{AutodiscoverInvalidRequest}
+		}
+		address = segment
+	}
+	email, err = mailAddress(address)
+	return email, protocol, err
+}
+
+// autodiscoverQuery gives the parameters by their names in lower case. None may come twice.
+func autodiscoverQuery(path, rawQuery string) (map[string]string, error) {
 	if len(path)+len(rawQuery) > MaxQuery {
-		return "", &AutodiscoverError{AutodiscoverInvalidRequest}
+		return nil, &AutodiscoverError{AutodiscoverInvalidRequest}
 	}
 	// The sign of alice+news@contoso.com is not escaped by everybody, and nothing here has a blank.
 	values, err := url.ParseQuery(strings.ReplaceAll(rawQuery, "+", "%2B"))
 	if err != nil {
-		return "", &AutodiscoverError{AutodiscoverInvalidRequest}
+		return nil, &AutodiscoverError{AutodiscoverInvalidRequest}
 	}
 	found := map[string]string{}
 	for name, v := range values {
 		name = strings.ToLower(name)
 		if _, again := found[name]; again || len(v) > 1 {
-			return "", &AutodiscoverError{AutodiscoverInvalidRequest}
+			return nil, &AutodiscoverError{AutodiscoverInvalidRequest}
 		}
 		found[name] = v[0]
 	}
-	switch protocol := found["protocol"]; {
-	case protocol == "":
-		return "", &AutodiscoverError{AutodiscoverNoProtocol}
-	case !strings.EqualFold(protocol, "ActiveSync"):
-		return "", &AutodiscoverError{AutodiscoverInvalidProtocol}
-	}
-	if segment := path[strings.LastIndex(path, "/")+1:]; strings.Contains(segment, "@") {
-		if found["email"] != "" && !strings.EqualFold(found["email"], segment) {
-			return "", &AutodiscoverError{AutodiscoverInvalidRequest}
-		}
-		return mailAddress(segment)
-	}
-	return mailAddress(found["email"])
+	return found, nil
 }
 
-// AutodiscoverJSON gives the answer that sends a phone to server, an https URL. Its type is application/json.
-func AutodiscoverJSON(server string) []byte {
-	return encodeJSON(struct{ Protocol, Url string }{"ActiveSync", server})
+// AutodiscoverJSON gives the answer that sends a client to server, an https URL, for the protocol as it wrote it. Its type is application/json.
+func AutodiscoverJSON(protocol, server string) []byte {
+	return encodeJSON(struct{ Protocol, Url string }{protocol, server})
 }
 
-// AutodiscoverErrorJSON gives the error document for what [ParseAutodiscoverJSON] refused. It is sent with HTTP 400.
-func AutodiscoverErrorJSON(err error) []byte {
+// AutodiscoverErrorJSON gives the error document for what [ParseAutodiscoverJSON] refused, where these protocols are served. It is sent with HTTP 400.
+func AutodiscoverErrorJSON(err error, served ...string) []byte {
 	code, message := "InvalidRequest", "The request is not valid."
 	var refused *AutodiscoverError
 	if errors.As(err, &refused) {
@@ -189,7 +211,7 @@ func AutodiscoverErrorJSON(err error) []byte {
 		case AutodiscoverNoProtocol:
 			code, message = "MandatoryParameterMissing", "A valid value must be provided for the query parameter 'Protocol'"
 		case AutodiscoverInvalidProtocol:
-			code, message = "InvalidProtocol", "The given protocol value is invalid. Supported values are 'ActiveSync'"
+			code, message = "InvalidProtocol", "The given protocol value is invalid. Supported values are '"+strings.Join(served, ",")+"'"
 		case AutodiscoverInvalidAddress:
 			code, message = "InvalidUserId", "A valid smtp address must be provided"
 		}

@@ -83,14 +83,15 @@ func TestAutodiscoverJSON(t *testing.T) {
 		{"/autodiscover/autodiscover.json/v1.0/Alice@contoso.com", "Protocol=ActiveSync"},
 		{"/autodiscover/autodiscover.json/v1.0/Alice@contoso.com", "Protocol=ActiveSync&Email=alice@Contoso.com"},
 	} {
-		if email, err := ParseAutodiscoverJSON(tt[0], tt[1]); err != nil || email != "alice@contoso.com" {
-			t.Errorf("%s?%s: %q, %v", tt[0], tt[1], email, err)
+		email, protocol, err := ParseAutodiscoverJSON(tt[0], tt[1], ProtocolActiveSync)
+		if err != nil || email != "alice@contoso.com" || !strings.Contains(tt[1], "rotocol="+protocol) || protocol == "" {
+			t.Errorf("%s?%s: %q, %q, %v", tt[0], tt[1], email, protocol, err)
 		}
 	}
-	if email, err := ParseAutodiscoverJSON("/autodiscover/autodiscover.json", "Email=alice+news@contoso.com&Protocol=ActiveSync"); err != nil || email != "alice+news@contoso.com" {
+	if email, _, err := ParseAutodiscoverJSON("/autodiscover/autodiscover.json", "Email=alice+news@contoso.com&Protocol=ActiveSync", ProtocolActiveSync); err != nil || email != "alice+news@contoso.com" {
 		t.Errorf("a sign in the address: %q, %v", email, err)
 	}
-	if got := string(AutodiscoverJSON("https://h/x?a&b")); got != `{"Protocol":"ActiveSync","Url":"https://h/x?a&b"}` {
+	if got := string(AutodiscoverJSON("ActiveSync", "https://h/x?a&b")); got != `{"Protocol":"ActiveSync","Url":"https://h/x?a&b"}` {
 		t.Error(got)
 	}
 }
@@ -106,7 +107,7 @@ func TestAutodiscoverJSONRefusals(t *testing.T) {
 		"Email=a@b.c;Protocol=ActiveSync":               {AutodiscoverInvalidRequest, "InvalidRequest"},
 		"Email=" + strings.Repeat("a", MaxQuery) + "@b": {AutodiscoverInvalidRequest, "InvalidRequest"},
 	} {
-		email, err := ParseAutodiscoverJSON(path, query)
+		email, _, err := ParseAutodiscoverJSON(path, query, ProtocolActiveSync)
 		var refused *AutodiscoverError
 		if !errors.As(err, &refused) || refused.Reason != tt[0] || email != "" {
 			t.Errorf("%.60s: %q, %v, want %s", query, email, err, tt[0])
@@ -116,7 +117,13 @@ func TestAutodiscoverJSONRefusals(t *testing.T) {
 			t.Errorf("%.60s: %v, %v", query, document, err)
 		}
 	}
-	if _, err := ParseAutodiscoverJSON(path+"/v1.0/a@b.c", "Protocol=ActiveSync&Email=d@e.f"); err == nil {
+	if _, _, err := ParseAutodiscoverJSON(path+"/v1.0/a@b.c", "Protocol=ActiveSync&Email=d@e.f", ProtocolActiveSync); err == nil {
 		t.Error("two addresses are one")
+	}
+	if email, protocol, err := ParseAutodiscoverJSON(path, "Email=a@b.c&Protocol=ews", ProtocolActiveSync, ProtocolEWS); err != nil || email != "a@b.c" || protocol != "ews" {
+		t.Errorf("where it is served: %q, %q, %v", email, protocol, err)
+	}
+	if got := string(AutodiscoverErrorJSON(&AutodiscoverError{AutodiscoverInvalidProtocol}, ProtocolActiveSync, ProtocolEWS)); !strings.Contains(got, "Supported values are 'ActiveSync,EWS'") {
+		t.Error(got)
 	}
 }

@@ -1,6 +1,7 @@
 package eas
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"net/http"
 	"strings"
@@ -97,13 +98,15 @@ func FuzzUserAgent(f *testing.F) {
 func FuzzAutodiscover(f *testing.F) {
 	f.Add([]byte(request(schemaRequest, "a@b.c", schemaResponse)), "Email=a@b.c&Protocol=ActiveSync")
 	f.Add([]byte(`<!DOCTYPE a><Autodiscover/>`), "Protocol=Ews")
+	f.Add([]byte(utf16Of(request(schemaRequest, "a@b.c", schemaResponse), binary.BigEndian, true)), "")
+	f.Add([]byte("<?xml version=\"1.0\" encoding=\"iso-8859-1\"?><a>\xf6</a>"), "")
 	f.Fuzz(func(t *testing.T, body []byte, query string) {
 		email, err := ParseAutodiscover(body)
 		if (err == nil) != strings.Contains(email, "@") {
 			t.Fatalf("%q, %v", email, err)
 		}
 		AutodiscoverErrorXML(err, time.Time{})
-		email, err = ParseAutodiscoverJSON("/autodiscover/autodiscover.json", query)
+		email, _, err = ParseAutodiscoverJSON("/autodiscover/autodiscover.json", query, ProtocolActiveSync)
 		if (err == nil) != strings.Contains(email, "@") {
 			t.Fatalf("%q, %v", email, err)
 		}

@@ -32,26 +32,34 @@ func (e *Edge) autodiscoverXML(w http.ResponseWriter, r *http.Request, tenant st
 		answer(w, "", http.StatusOK, contentType, eas.AutodiscoverErrorXML(err, e.now()))
 		return
 	}
-	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverXML(email, e.serverURL(r)))
+	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverXML(email, e.serverURL(r, pathEAS)))
 }
 
 // autodiscoverJSON answers the newer form, which iOS asks first.
 func (e *Edge) autodiscoverJSON(w http.ResponseWriter, r *http.Request, tenant string) {
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", http.MethodGet)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
 		answer(w, "", http.StatusMethodNotAllowed, "", nil)
 		return
 	}
 	const contentType = "application/json"
-	email, err := eas.ParseAutodiscoverJSON(r.URL.Path, r.URL.RawQuery)
+	served := []string{eas.ProtocolActiveSync}
+	if e.cfg.EWS {
+		served = append(served, eas.ProtocolEWS)
+	}
+	email, protocol, err := eas.ParseAutodiscoverJSON(r.URL.Path, r.URL.RawQuery, served...)
 	if err == nil && !e.servesMail(tenant, email) {
 		err = &eas.AutodiscoverError{Reason: eas.AutodiscoverInvalidAddress}
 	}
 	if err != nil {
-		answer(w, "", http.StatusBadRequest, contentType, eas.AutodiscoverErrorJSON(err))
+		answer(w, "", http.StatusBadRequest, contentType, eas.AutodiscoverErrorJSON(err, served...))
 		return
 	}
-	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverJSON(e.serverURL(r)))
+	path := pathEAS
+	if strings.EqualFold(protocol, eas.ProtocolEWS) {
+		path = pathEWSServer
+	}
+	answer(w, "", http.StatusOK, contentType, eas.AutodiscoverJSON(protocol, e.serverURL(r, path)))
 }
 
 func (e *Edge) servesMail(tenant, email string) bool {
@@ -59,8 +67,8 @@ func (e *Edge) servesMail(tenant, email string) bool {
 	return e.anchors.Load().serves(tenant, domain)
 }
 
-// serverURL is this gate, at the port that the phone used: under the name which it asked, which is one of ours, or under the one that stands for it.
-func (e *Edge) serverURL(r *http.Request) string {
+// serverURL is a path of this gate, at the port that the phone used: under the name which it asked, which is one of ours, or under the one that stands for it.
+func (e *Edge) serverURL(r *http.Request, path string) string {
 	host := strings.ToLower(r.Host)
 	if name, ok := e.cfg.Names[hostName(host)]; ok {
 		_, port, err := net.SplitHostPort(host)
@@ -68,5 +76,5 @@ func (e *Edge) serverURL(r *http.Request) string {
 			host = net.JoinHostPort(name, port)
 		}
 	}
-	return (&url.URL{Scheme: "https", Host: host, Path: pathEAS}).String()
+	return (&url.URL{Scheme: "https", Host: host, Path: path}).String()
 }

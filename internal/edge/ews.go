@@ -13,6 +13,9 @@ import (
 // pathEWS begins the paths of Exchange Web Services.
 const pathEWS = "/ews/"
 
+// pathEWSServer is where clients ask them.
+const pathEWSServer = "/EWS/Exchange.asmx"
+
 const protocolEWS = "ews"
 
 // isEWS reports whether a path is one of Exchange Web Services where these are switched on: plain letters and digits, so that no two servers can understand it

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -214,8 +215,45 @@ func TestAutodiscover(t *testing.T) {
 	if got = w.do(c, call{method: "GET", path: "/autodiscover/autodiscover.json", query: "Email=a@fabrikam.com&Protocol=ActiveSync"}); got.status != 400 {
 		t.Errorf("JSON for another domain: %d %s", got.status, got.body)
 	}
+	wide := "\xff\xfe"
+	for _, c := range []byte(request(alice)) {
+		wide += string([]byte{c, 0})
+	}
+	if got = w.do(c, call{path: "/autodiscover/autodiscover.xml", body: wide}); !strings.Contains(got.body, "<Url>"+here+"</Url>") {
+		t.Errorf("XML in UTF-16: %d %s", got.status, got.body)
+	}
+	asked.host = ""
+	length := strconv.Itoa(len(w.do(c, asked).body))
+	for _, h2 := range []bool{false, true} {
+		head := asked
+		head.method = "HEAD"
+		got = w.do(w.phone(nil, h2), head)
+		if got.status != 200 || got.body != "" || got.header.Get("Content-Length") != length || got.header.Get("Content-Type") != "application/json" {
+			t.Errorf("HEAD, h2 %v: %d %v", h2, got.status, got.header)
+		}
+	}
+	asked.method = "POST"
+	if got = w.do(c, asked); got.status != 405 || got.header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST: %d %v", got.status, got.header)
+	}
 	if n := w.countSeen(); n != 0 {
 		t.Errorf("the upstream got %d requests", n)
+	}
+}
+
+// TestAutodiscoverEWS: where Exchange Web Services pass, clients that ask for them are led here too.
+func TestAutodiscoverEWS(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		w := newWorld(t, options{config: func(c *edge.Config) {
+			c.EWS, c.Hosts["autodiscover.contoso.com"], c.Names = on, "contoso", map[string]string{"autodiscover.contoso.com": gateHost}
+		}})
+		got := w.do(w.phone(nil, false), call{method: "GET", path: "/autodiscover/autodiscover.json", query: "Email=" + alice + "&Protocol=Ews", host: "autodiscover.contoso.com"})
+		if on && (got.status != 200 || got.body != `{"Protocol":"Ews","Url":"https://`+gateHost+`/EWS/Exchange.asmx"}`) {
+			t.Errorf("switched on: %d %s", got.status, got.body)
+		}
+		if !on && (got.status != 400 || !strings.Contains(got.body, "Supported values are 'ActiveSync'")) {
+			t.Errorf("switched off: %d %s", got.status, got.body)
+		}
 	}
 }
 
