@@ -116,10 +116,15 @@ func (f *fields) byte() byte {
 // counted cuts a field that is preceded by its length in one byte.
 func (f *fields) counted() []byte { return f.take(int(f.byte())) }
 
+// inQuery undoes what clients do to base64 that they put into a query: they write the alphabet of URLs, or escape (RFC 3986, section 2.1) the three characters
+// that may mean something else there. Any other escape, one of a percent sign among them, stays and is no base64.
+var inQuery = strings.NewReplacer("-", "+", "_", "/", "%2B", "+", "%2b", "+", "%2F", "/", "%2f", "/", "%3D", "=", "%3d", "=")
+
 // readBase64 reads a base64 query (MS-ASHTTP, section 2.2.1.1.1.1), in either alphabet, with or without padding.
 func (r *Request) readBase64(raw string) *RequestError {
-	text := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(raw, "="))
-	if strings.ContainsAny(text, "\r\n") || len(raw)-len(text) > 2 {
+	padded := inQuery.Replace(raw)
+	text := strings.TrimRight(padded, "=")
+	if strings.ContainsAny(text, "\r\n") || len(padded)-len(text) > 2 {
 		return refuse(StatusInvalidContent, ReasonQueryMalformed)
 	}
 	data, err := base64.RawStdEncoding.Strict().DecodeString(text)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -86,17 +87,23 @@ func TestQueryParameters(t *testing.T) {
 	}
 }
 
+// allOf64 is a query that needs every odd character of base64.
+func allOf64() string {
+	return query64(161, 18, "\xfb\xfb\xef\xbe\xff\xff\xff\x00\x01\x02\x03\x04\x05\x06\x07\x08", "\xff\xff\xff\xff", "iPhone", "\x01\x02??")
+}
+
 func TestBase64Alphabets(t *testing.T) {
-	standard := query64(161, 18, "\xfb\xff\xfe\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c", "\xff\xff\xff\xff", "iPhone", "\x01\x02??")
-	if !strings.ContainsAny(standard, "+/") || !strings.HasSuffix(standard, "=") {
+	standard := allOf64()
+	if !strings.Contains(standard, "+") || !strings.Contains(standard, "/") || !strings.HasSuffix(standard, "=") {
 		t.Fatalf("%s shows nothing", standard)
 	}
 	first, err := ParseRequest("POST", standard, http.Header{})
-	if err != nil || first.DeviceID != "fbfffe000102030405060708090a0b0c" || first.PolicyKey != 0xFFFFFFFF {
+	if err != nil || first.DeviceID != "fbfbefbeffffff000102030405060708" || first.PolicyKey != 0xFFFFFFFF {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	url := strings.NewReplacer("+", "-", "/", "_").Replace(standard)
-	for _, query := range []string{url, strings.TrimRight(standard, "="), strings.TrimRight(url, "=")} {
+	safe, escaped := strings.NewReplacer("+", "-", "/", "_").Replace(standard), url.QueryEscape(standard)
+	for _, query := range []string{safe, strings.TrimRight(standard, "="), strings.TrimRight(safe, "="), escaped,
+		strings.Replace(escaped, "%2F", "%2f", 1), strings.Replace(escaped, "%2B", "+", 1), strings.TrimSuffix(escaped, "%3D"), strings.TrimSuffix(escaped, "%3D") + "="} {
 		if r, err := ParseRequest("POST", query, http.Header{}); err != nil || r != first {
 			t.Errorf("%s: %+v, %v", query, r, err)
 		}
@@ -183,11 +190,20 @@ func TestPlainRefusals(t *testing.T) {
 }
 
 func TestBase64Refusals(t *testing.T) {
+	odd, bare := allOf64(), strings.TrimRight(allOf64(), "=")
 	for _, tt := range []badRequest{
 		{"not base64", "????", v161(), ReasonQueryMalformed, 101, 400},
 		{"line break", "jAAJBAp2MTQw\nRGV2aWNlAApTbWFydFBob25l", v161(), ReasonQueryMalformed, 101, 400},
 		{"three paddings", "jAAJBAp2MTQwRGV2aWNlAApTbWFydFBob25l===", v161(), ReasonQueryMalformed, 101, 400},
 		{"cut short", "jAAJBAp2MTQwRGV2aWNlAApTbWFydFBob25"[:32], v161(), ReasonQueryMalformed, 101, 400},
+		{"base64, escaped twice", strings.ReplaceAll(url.QueryEscape(odd), "%", "%25"), nil, ReasonQueryMalformed, 101, 400},
+		{"base64, a letter escaped", strings.Replace(odd, "A", "%41", 1), nil, ReasonQueryMalformed, 101, 400},
+		{"base64, half an escape", strings.Replace(odd, "/", "%2", 1), nil, ReasonQueryMalformed, 101, 400},
+		{"base64, escaped padding inside", bare + "%3DAAAA", nil, ReasonQueryMalformed, 101, 400},
+		{"base64, three times padded", bare + "%3D%3d%3D", nil, ReasonQueryMalformed, 101, 400},
+		{"base64, an escaped line end", bare + "%0A", nil, ReasonQueryMalformed, 101, 400},
+		{"plain, wholly escaped", url.QueryEscape(plainQuery), nil, ReasonQueryMalformed, 101, 400},
+		{"trailing byte, escaped", url.QueryEscape(query64(161, 0, "x", "", "iPhone", "\x01")), nil, ReasonQueryMalformed, 101, 400},
 		{"trailing byte", query64(161, 0, "x", "", "iPhone", "\x01"), nil, ReasonQueryMalformed, 101, 400},
 		{"trailing garbage", query64(161, 0, "x", "", "iPhone", "\x01\x05ab"), nil, ReasonQueryMalformed, 101, 400},
 		{"unknown tag", query64(161, 0, "x", "", "iPhone", "\x09\x01a"), nil, ReasonQueryMalformed, 101, 400},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -54,11 +55,15 @@ func TestBytes(t *testing.T) {
 		_, _ = rw.Write(body)
 	})
 	// Version 16.1, FolderSync, locale 0x0409, a DeviceId, a policy key, a device type, and User as alice.
-	raw := "\xa1\x09\x09\x04\x08" + aliceEAS + "\x04\x01\x02\x03\x04\x06iPhone\x08" + string(rune(len(alice))) + alice
+	raw := "\xa1\x09\x09\x04\x08" + aliceEAS + "\x04\x01\x02\x03\x04\x06iPhone\x01\x03???\x08" + string(rune(len(alice))) + alice
 	queries := map[string]string{
 		"plain, in odd order":   "DeviceType=iPhone&user=alice%40contoso.com&DEVICEID=" + aliceEAS + "&Cmd=FolderSync&x=%2f%2F+~",
 		"base64, padded":        base64.StdEncoding.EncodeToString([]byte(raw)),
+		"base64, escaped":       url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(raw))),
 		"base64, URL, unpadded": base64.RawURLEncoding.EncodeToString([]byte(raw)),
+	}
+	if !strings.Contains(queries["base64, escaped"], "%2F") {
+		t.Fatal("nothing is escaped")
 	}
 	body := "\x03\x01\x6a\x00" + strings.Repeat("mail\r\n\x00", 100_000)
 	for name, query := range queries {
