@@ -123,8 +123,13 @@ func (e *Edge) serveOAuth(w http.ResponseWriter, r *http.Request, q *request) {
 // serveAuthorize sends a browser on to the identity provider, and nowhere else: the request's own redirect_uri is the identity provider's to check. There is
 // nothing to decide yet, because the browser has no certificate and the code that it brings back is worth nothing without the token endpoint here.
 func (e *Edge) serveAuthorize(w http.ResponseWriter, r *http.Request, q *request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
+	status := http.StatusFound
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodPost:
+		status = http.StatusSeeOther // asked with GET, by every browser (RFC 9110, section 15.4.4)
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST")
 		answer(w, "", http.StatusMethodNotAllowed, "", nil)
 		return
 	}
@@ -133,7 +138,7 @@ func (e *Edge) serveAuthorize(w http.ResponseWriter, r *http.Request, q *request
 		answer(w, "", http.StatusTooManyRequests, "", nil)
 		return
 	}
-	query, err := e.front.Front.Authorize(r.URL.RawQuery)
+	query, err := e.readAuthorize(r)
 	if err != nil {
 		// To nobody's redirect_uri (RFC 6749, section 4.1.2.1): the person at the phone reads it.
 		ref := e.recordSignIn(q, err)
@@ -143,7 +148,21 @@ func (e *Edge) serveAuthorize(w http.ResponseWriter, r *http.Request, q *request
 	}
 	w.Header().Set("Location", e.front.Authorize.String()+"?"+query)
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	answer(w, "", http.StatusFound, "", nil)
+	answer(w, "", status, "", nil)
+}
+
+// readAuthorize reads an authorization request, and returns the query for the identity provider. With POST (RFC 6749, section 3.1; OpenID Connect Core, section
+// 3.1.2.1) a form continues the query: whatever is in both is there twice.
+func (e *Edge) readAuthorize(r *http.Request) (string, error) {
+	query := r.URL.RawQuery
+	if r.Method == http.MethodPost {
+		form, err := readForm(r, oauth.MaxAuthorizeQuery)
+		if err != nil {
+			return "", err
+		}
+		query = strings.Trim(query+"&"+string(form), "&")
+	}
+	return e.front.Front.Authorize(query)
 }
 
 // refusedWords says why a request was refused, in fixed words.

@@ -30,6 +30,7 @@ const (
 type provider struct {
 	mu     sync.Mutex
 	forms  []string
+	uri    string
 	header http.Header
 	answer http.HandlerFunc
 }
@@ -37,7 +38,7 @@ type provider struct {
 func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	p.mu.Lock()
-	p.forms, p.header = append(p.forms, string(body)), r.Header.Clone()
+	p.forms, p.uri, p.header = append(p.forms, string(body)), r.RequestURI, r.Header.Clone()
 	answer := p.answer
 	p.mu.Unlock()
 	answer(w, r)
@@ -49,6 +50,12 @@ func (p *provider) taken() []string {
 	out := p.forms
 	p.forms = nil
 	return out
+}
+
+func (p *provider) asked() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.uri
 }
 
 func (p *provider) says(answer http.HandlerFunc) {
@@ -149,6 +156,27 @@ func TestAuthorizeRedirects(t *testing.T) {
 			t.Errorf("%s: %d to %q", path, r.status, r.header.Get("Location"))
 		}
 	}
+	form := map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
+	for name, k := range map[string]call{"a form": {body: head + "https://mail.contoso.com/" + tail}, "query and form": {query: head + "https://mail.contoso.com/", body: tail[1:]}} {
+		k.path, k.header = "/proxyservice/oauth2/authorize", form
+		r := w.do(c, k)
+		if want := "https://login.example/common/oauth2/authorize?" + head + url.QueryEscape(destination) + tail; r.status != http.StatusSeeOther || r.header.Get("Location") != want {
+			t.Errorf("%s: %d to %q", name, r.status, r.header.Get("Location"))
+		}
+	}
+	for name, k := range map[string]call{
+		"another resource in a form":    {body: head + "https://graph.microsoft.com" + tail, header: form},
+		"a resource in query and form":  {query: "resource=https://mail.contoso.com/", body: head + "https://graph.microsoft.com" + tail, header: form},
+		"a form too long":               {body: head + "https://mail.contoso.com/" + tail + "&x=" + strings.Repeat("a", 20000), header: form},
+		"the query alone, and no type":  {query: head + "https://mail.contoso.com/" + tail},
+		"a form in the clothes of JSON": {body: head + "https://mail.contoso.com/" + tail, header: map[string]string{"Content-Type": "application/json"}},
+		"another method":                {method: "PUT", body: head + "https://mail.contoso.com/" + tail, header: form},
+	} {
+		k.path = "/proxyservice/oauth2/authorize"
+		if r := w.do(c, k); r.status != 400 && r.status != 405 || r.header.Get("Location") != "" {
+			t.Errorf("%s: %d to %q", name, r.status, r.header.Get("Location"))
+		}
+	}
 	r := w.do(c, call{method: "GET", path: "/proxyservice/oauth2/authorize", query: head + "https://graph.microsoft.com" + tail})
 	if _, codes := w.reasons(r.reference); r.status != 400 || r.header.Get("Location") != "" || codes[0] != "oauth_resource_not_allowed" || !strings.Contains(r.body, r.reference) {
 		t.Errorf("another resource: %d %q %v", r.status, r.body, codes)
@@ -188,6 +216,11 @@ func TestTokenPasses(t *testing.T) {
 				t.Errorf("%s: header %v", name, p.header)
 			}
 		}
+	}
+	r := w.do(w.phone(&cert, true), call{path: "/proxyservice/oauth2/token", query: "api-version=1.0&client-request-id=1", body: refreshForm, version: "none",
+		header: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}})
+	if uris := p.asked(); r.status != 200 || len(p.taken()) != 1 || uris != "/common/oauth2/token" {
+		t.Errorf("with a query: %d, the identity provider was asked at %q", r.status, uris)
 	}
 	const refused = "{\"error\":\"invalid_grant\",\n \"error_description\":\"AADSTS70008\",\"claims\":\"{}\"}"
 	p.says(func(w http.ResponseWriter, _ *http.Request) {

@@ -88,25 +88,35 @@ func (e *Edge) handOver(w http.ResponseWriter, r *http.Request, q *request, tick
 	answer(w, "", got.status, "", got.body)
 }
 
-// readToken reads the form of a token request.
+// readToken reads a token request.
 func (e *Edge) readToken(r *http.Request) (oauth.TokenRequest, error) {
-	malformed := func(detail string) (oauth.TokenRequest, error) {
-		return oauth.TokenRequest{}, &oauth.RequestError{Code: oauth.InvalidRequest, Detail: detail}
-	}
-	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	switch {
-	case err != nil || kind != "application/x-www-form-urlencoded" || len(r.Header.Values("Content-Encoding")) > 0:
-		return malformed("the request has to be application/x-www-form-urlencoded")
-	case r.URL.RawQuery != "":
-		return malformed("parameters belong into the body") // RFC 6749, section 3.2
-	case len(r.Header.Values("Authorization")) > 0:
+	if len(r.Header.Values("Authorization")) > 0 {
 		return oauth.TokenRequest{}, &oauth.RequestError{Code: oauth.InvalidClient, Detail: "only public clients are supported"}
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, oauth.MaxTokenForm+1))
+	if err := oauth.CheckTokenQuery(r.URL.RawQuery); err != nil {
+		return oauth.TokenRequest{}, err
+	}
+	form, err := readForm(r, oauth.MaxTokenForm)
+	if err != nil {
+		return oauth.TokenRequest{}, err
+	}
+	return e.front.Front.Token(form)
+}
+
+// readForm reads a body of at most limit bytes, and one more where it is longer.
+func readForm(r *http.Request, limit int64) ([]byte, error) {
+	malformed := func(detail string) ([]byte, error) {
+		return nil, &oauth.RequestError{Code: oauth.InvalidRequest, Detail: detail}
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/x-www-form-urlencoded" || len(r.Header.Values("Content-Encoding")) > 0 {
+		return malformed("the request has to be application/x-www-form-urlencoded")
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
 		return malformed("the request is not complete")
 	}
-	return e.front.Front.Token(body)
+	return body, nil
 }
 
 // signIn computes the facts of a sign-in, from the index only.

@@ -53,7 +53,7 @@ type param struct {
 	name, value string // decoded; the name in lower case
 }
 
-// Authorize rewrites the query of an authorization request (RFC 6749, section 4.1.1): resource and scope name the mail service; everything else, state and
+// Authorize rewrites the query, or the form, of an authorization request (RFC 6749, section 4.1.1): resource and scope name the mail service; everything else, state and
 // PKCE (RFC 7636) among it, stays byte for byte and in its order. The error is always a [*RequestError].
 func (f Front) Authorize(rawQuery string) (string, error) {
 	if len(rawQuery) > MaxAuthorizeQuery {
@@ -65,6 +65,7 @@ func (f Front) Authorize(rawQuery string) (string, error) {
 	}
 	for _, p := range params {
 		switch {
+		case p.value == "": // as if it were not there (RFC 6749, section 3.1)
 		case p.name == "response_type" && p.value != "code":
 			return "", &RequestError{UnsupportedResponseType, "only code is supported"}
 		case p.name == "request" || p.name == "request_uri":
@@ -96,7 +97,9 @@ func (f Front) Token(form []byte) (TokenRequest, error) {
 				proof += p.name
 			}
 		case "client_secret", "client_assertion", "client_assertion_type":
-			return TokenRequest{}, &RequestError{InvalidClient, "only public clients are supported"}
+			if p.value != "" { // otherwise as if it were not there (RFC 6749, section 3.2)
+				return TokenRequest{}, &RequestError{InvalidClient, "only public clients are supported"}
+			}
 		}
 	}
 	switch {
@@ -110,16 +113,51 @@ func (f Front) Token(form []byte) (TokenRequest, error) {
 	return r, err
 }
 
-// parse splits a query or form, and refuses what two readers could understand differently: names that differ in letter case only are one, because some
-// servers take them for one.
+// ofToken are the parameters that make a token request (RFC 6749, sections 4 and 6; RFC 7521, 7636 and 8707).
+var ofToken = []string{"grant_type", "code", "redirect_uri", "code_verifier", "refresh_token", "scope", "resource", "client_id", "client_secret",
+	"client_assertion", "client_assertion_type", "username", "password", "assertion"}
+
+// CheckTokenQuery reads the query of a token endpoint's address (RFC 6749, section 3.2), where some libraries of Microsoft put api-version and
+// client-request-id. It is not for sending on, and holds nothing that belongs into the form. The error is always a [*RequestError].
+func CheckTokenQuery(rawQuery string) error {
+	if len(rawQuery) > MaxAuthorizeQuery {
+		return &RequestError{InvalidRequest, "the request is too long"}
+	}
+	params, err := split(rawQuery)
+	if err != nil {
+		return err
+	}
+	for _, p := range params {
+		if slices.Contains(ofToken, p.name) {
+			return &RequestError{InvalidRequest, "parameters belong into the body"}
+		}
+	}
+	return nil
+}
+
+// parse splits a query or form, and checks who the client is.
 func (f Front) parse(raw string) ([]param, error) {
+	params, err := split(raw)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range params {
+		if p.name == "client_id" && p.value != "" && slices.Contains(f.Clients, strings.ToLower(p.value)) {
+			return params, nil
+		}
+	}
+	return nil, &RequestError{InvalidClient, "the client is not one of those that may sign in here"}
+}
+
+// split takes a query or form apart, and refuses what two readers could understand differently: names that differ in letter case only are one, because some
+// servers take them for one.
+func split(raw string) ([]param, error) {
 	bad := &RequestError{InvalidRequest, "the parameters cannot be read"}
 	if strings.Contains(raw, ";") {
 		return nil, bad // separates parameters for some readers
 	}
 	var out []param
 	seen := map[string]bool{}
-	client := ""
 	for part := range strings.SplitSeq(raw, "&") {
 		if part == "" {
 			continue
@@ -135,12 +173,6 @@ func (f Front) parse(raw string) ([]param, error) {
 		}
 		seen[name] = true
 		out = append(out, param{part, name, value})
-		if name == "client_id" {
-			client = strings.ToLower(value)
-		}
-	}
-	if !slices.Contains(f.Clients, client) || client == "" {
-		return nil, &RequestError{InvalidClient, "the client is not one of those that may sign in here"}
 	}
 	return out, nil
 }
@@ -162,6 +194,9 @@ func (f Front) swap(params []param) (string, error) {
 		rawName, _, _ := strings.Cut(p.raw, "=")
 		switch p.name {
 		case "resource":
+			if p.value == "" {
+				continue // as if it were not there, and another one may follow
+			}
 			if !sameResource(p.value, f.Destination) {
 				if !slices.ContainsFunc(f.Resources, func(r string) bool { return sameResource(p.value, r) }) {
 					return "", &RequestError{InvalidTarget, "the resource is not this gate"}

@@ -70,6 +70,32 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// What is there without a value is not there (RFC 6749, sections 3.1 and 3.2).
+func TestEmptyParameters(t *testing.T) {
+	const code = "grant_type=authorization_code&code=S3cret&client_id=" + apple
+	r, err := v1().Token([]byte(code + "&client_secret=&resource=&scope="))
+	if want := code + "&client_secret=&scope=&resource=https%3A%2F%2Foutlook.office365.com%2F"; err != nil || r.Form.Reveal() != want {
+		t.Errorf("%q, %v", r.Form.Reveal(), err)
+	}
+	const ask = "response_type=code&client_id=" + apple
+	if got, err := v1().Authorize(ask + "&request=&resource&state="); err != nil || got != ask+"&request=&state=&resource=https%3A%2F%2Foutlook.office365.com%2F" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Libraries of Microsoft put what is for its servers into the address of the token endpoint; what a request consists of is not taken from there.
+func TestTokenQuery(t *testing.T) {
+	for _, query := range []string{"", "api-version=1.0", "client-request-id=1-2-3&slice=testslice&x-client-SKU=MSAL.iOS"} {
+		if err := CheckTokenQuery(query); err != nil {
+			t.Errorf("%q: %v", query, err)
+		}
+	}
+	for _, query := range []string{"grant_type=password", "Resource=https://graph.microsoft.com", "%72esource=x", "refresh_token=S3cret", "client_secret=S3cret", "api-version=1.0&scope=x", "scope",
+		"api-version=1.0;resource=x", "a=1&a=2", "a=%zz", "x=" + strings.Repeat("a", MaxAuthorizeQuery), manyParams() + "&more=1"} {
+		refusedFor(t, query[:min(len(query), 40)], CheckTokenQuery(query), InvalidRequest)
+	}
+}
+
 func TestFrontRefuses(t *testing.T) {
 	const secret = "S3cret"
 	const code = "grant_type=authorization_code&code=" + secret + "&client_id=" + apple
