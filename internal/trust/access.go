@@ -73,7 +73,7 @@ type Decision struct {
 	Command    string    `json:"command,omitempty"`
 	Remote     string    `json:"remote,omitempty"`
 	Input      []byte    `json:"input,omitempty"` // the facts as the policy saw them: JSON, or of a plain allow the policy's own form
-	Facts      string    `json:"-"`               // of an allow: the digest of those facts, 16 to 32 octets
+	Facts      string    `json:"-"`               // of an allow: the digest of those facts, 16 octets
 }
 
 // Role is what an administrator may do.

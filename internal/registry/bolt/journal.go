@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -36,13 +35,13 @@ type JournalOptions struct {
 	MaxBytes         int64            // of those; 1.5 GiB
 	MaxStrangers     int              // decisions of strangers, kept on disk; 100000
 	MaxStrangerBytes int64            // of those; 0.5 GiB
-	MaxAllowed       int              // sets of facts that were plainly allowed, kept on disk; 1000000
+	MaxAllowed       int              // sets of facts that were plainly allowed, kept on disk; 1000000; each takes some 40 bytes of memory
 	MaxAllowedBytes  int64            // of those; 1.5 GiB
 	MaxAge           time.Duration    // of a decision; 30 days
 	LeaveOut         float64          // share of the sets of facts that were plainly allowed that is not kept, 0 to 1; 0
 	MaxReceipts      int              // rows of fetch receipts; 10000
 	MaxProfiles      int              // mail profiles with an allow count of their own; 200000
-	Queue            int              // decisions waiting for the disk, at most half of them of strangers; 8192
+	Queue            int              // decisions waiting for the disk, at most half of them of strangers; 8192. Beside them, half as many sets of facts
 	DeviceRate       int              // decisions a minute that name a device without a certificate, before they count as a stranger's; 12
 	SourceRate       int              // decisions a minute of the strangers of one /24 or /48 that are all kept; 60
 	StrangerRate     int              // decisions a minute of all strangers that are all kept; 600
@@ -93,6 +92,8 @@ type Journal struct {
 	skipped atomic.Uint64 // facts of plain allows, for want of room in the queue
 	evicted [rings]atomic.Uint64
 
+	evictedFacts atomic.Uint64
+
 	dirty   chan struct{} // there is something to write
 	full    chan struct{} // enough to write it now
 	quit    chan struct{}
@@ -103,6 +104,9 @@ type Journal struct {
 	flying  *batch // being written; nil if none
 	closed  bool
 	budget  budget
+	spare   []*factsBlock // to be filled again
+
+	facts factsRing
 }
 
 var _ registry.Journal = (*Journal)(nil)
@@ -114,6 +118,8 @@ type batch struct {
 	entries  [rings][]*entry
 	byRef    map[string]*entry
 	bytes    [rings]int
+	facts    []*factsBlock    // of plain allows
+	sets     int              // decisions in them
 	allows   map[string]tally // by mail profile
 	total    tally
 	receipts map[string]tally // by receiptKey
@@ -126,11 +132,11 @@ func newBatch(number uint64) *batch {
 
 // waiting returns the number of decisions.
 func (b *batch) waiting() int {
-	return len(b.entries[known]) + len(b.entries[strangers]) + len(b.entries[allowed])
+	return len(b.entries[known]) + len(b.entries[strangers])
 }
 
 func (b *batch) empty() bool {
-	return b.waiting() == 0 && b.total.n == 0 && len(b.receipts) == 0 && len(b.applied) == 0
+	return b.waiting() == 0 && b.sets == 0 && b.total.n == 0 && len(b.receipts) == 0 && len(b.applied) == 0
 }
 
 // OpenJournal opens the journal file, creating it in an existing directory. A damaged file is moved aside, with ".damaged" and the time behind its name,
@@ -161,20 +167,10 @@ func (j *Journal) Record(d trust.Decision) {
 		d.At = j.opts.Now()
 	}
 	r := known
-	if d.Action == trust.Allow && j.countAllow(d) {
-		if d.Facts == "" || len(d.Input) == 0 {
-			return
-		}
-		r, d.Reference = allowed, factsPrefix+hex.EncodeToString([]byte(d.Facts))
-		if j.leavesOut(d.Facts) {
-			j.leftOut.Add(1)
-			return
-		}
-		if j.crowded() {
-			j.skipped.Add(1)
-			return
-		}
-	} else if !proved(d) {
+	if d.Action == trust.Allow && j.recordAllow(&d) {
+		return
+	}
+	if !proved(d) {
 		var keep bool
 		if r, keep = j.admit(&d); !keep {
 			j.sampled.Add(1)
@@ -202,8 +198,9 @@ func (j *Journal) Record(d trust.Decision) {
 	}
 }
 
-// countAllow counts an allow and reports whether that was all there is to do.
-func (j *Journal) countAllow(d trust.Decision) bool {
+// recordAllow counts an allow, takes up the facts of a plain one, and reports whether that was all there is to do.
+func (j *Journal) recordAllow(d *trust.Decision) bool {
+	plain := len(d.Reasons) == 0 || d.Reference == ""
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
@@ -218,10 +215,11 @@ func (j *Journal) countAllow(d trust.Decision) bool {
 		b.allows[profile] = t
 	}
 	j.markDirty()
-	if len(d.Reasons) == 0 || d.Reference == "" {
+	switch {
+	case plain:
+		j.recordFacts(d)
 		return true
-	}
-	if len(b.entries[known]) < j.opts.Queue/2 || oneIn16() {
+	case len(b.entries[known]) < j.opts.Queue/2 || oneIn16():
 		return false
 	}
 	j.sampled.Add(1)
@@ -254,7 +252,7 @@ func (j *Journal) Dropped() uint64 { return j.dropped.Load() }
 // Stats implements registry.Journal.
 func (j *Journal) Stats() registry.JournalStats {
 	return registry.JournalStats{Dropped: j.dropped.Load(), Sampled: j.sampled.Load(),
-		Evicted: j.evicted[known].Load(), EvictedStrangers: j.evicted[strangers].Load(), EvictedAllowed: j.evicted[allowed].Load(), SkippedAllowed: j.skipped.Load(), LeftOutAllowed: j.leftOut.Load()}
+		Evicted: j.evicted[known].Load(), EvictedStrangers: j.evicted[strangers].Load(), EvictedAllowed: j.evictedFacts.Load(), SkippedAllowed: j.skipped.Load(), LeftOutAllowed: j.leftOut.Load()}
 }
 
 // Retention implements registry.Journal.
@@ -293,20 +291,16 @@ func (j *Journal) trim() {
 			n[r], size[r] = n[r]+len(b.entries[r]), size[r]+b.bytes[r]
 		}
 	}
-	for _, r := range []ring{allowed, strangers, known} {
+	for _, r := range []ring{strangers, known} {
 		for len(j.current.entries[r]) > 0 {
 			half := n[strangers] > j.opts.Queue/2 || size[strangers] > queueBytes/2
-			all := n[known]+n[strangers]+n[allowed] > j.opts.Queue || size[known]+size[strangers]+size[allowed] > queueBytes
+			all := n[known]+n[strangers] > j.opts.Queue || size[known]+size[strangers] > queueBytes
 			if !all && (r != strangers || !half) {
 				break
 			}
 			n[r]--
 			size[r] -= j.current.dropOldest(r).size()
-			if r == allowed {
-				j.skipped.Add(1)
-			} else {
-				j.dropped.Add(1)
-			}
+			j.dropped.Add(1)
 		}
 	}
 }

@@ -14,21 +14,20 @@ const (
 	reportEvery = time.Minute // log lines about what is not kept
 )
 
-// ring says in which of the three rings on disk a decision is kept.
+// ring says in which of the two rings on disk a decision is kept.
 type ring int
 
 // Who is known must not lose evidence to whom anybody can pretend to be, as often as he likes.
 const (
 	known ring = iota
 	strangers
-	allowed // facts under which requests were plainly allowed, one entry for each; not listed, and only for Recorded
 	rings
 
-	listed = allowed // rings below it are listed as decisions
+	listed = rings
 )
 
 func (r ring) bucket() []byte {
-	return []byte([rings]string{"decisions", "strangers", "allowed"}[r])
+	return []byte([rings]string{"decisions", "strangers"}[r])
 }
 
 // proved reports whether a decision is about somebody who has shown a certificate of ours, or what authorises an enrolment.

@@ -29,10 +29,9 @@ type counts struct {
 	allows, receipts int64
 }
 
-// fields lists the counts in the order in which they are stored. Those of strangers and of the allowed came later: they are zero in a file that has none.
+// fields lists the counts in the order in which they are stored. Those of strangers came later: they are zero in a file that has none.
 func (c *counts) fields() []*int64 {
-	return []*int64{&c.decisions[known], &c.allows, &c.receipts, &c.bytes[known], &c.decisions[strangers], &c.bytes[strangers],
-		&c.decisions[allowed], &c.bytes[allowed]}
+	return []*int64{&c.decisions[known], &c.allows, &c.receipts, &c.bytes[known], &c.decisions[strangers], &c.bytes[strangers]}
 }
 
 func readCounts(tx *bbolt.Tx) (c counts) {
@@ -41,7 +40,7 @@ func readCounts(tx *bbolt.Tx) (c counts) {
 		return c
 	}
 	c.number = binary.BigEndian.Uint64(raw)
-	for i, n := range c.fields()[:len(raw)/8-1] {
+	for i, n := range c.fields()[:min(len(raw), 56)/8-1] {
 		*n = int64(binary.BigEndian.Uint64(raw[8+8*i:]))
 	}
 	return c
@@ -69,13 +68,13 @@ func (j *Journal) open() (number uint64, err error) {
 			if err := checkFormat(tx, bucketJournal, journalVersion); err != nil {
 				return err
 			}
-			for _, name := range [][]byte{known.bucket(), strangers.bucket(), allowed.bucket(), []byte(bucketReferences), []byte(bucketAllows), []byte(bucketReceipts), []byte(bucketReactions)} {
+			for _, name := range [][]byte{known.bucket(), strangers.bucket(), []byte(bucketFacts), []byte(bucketReferences), []byte(bucketAllows), []byte(bucketReceipts), []byte(bucketReactions)} {
 				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 					return fmt.Errorf("create %s: %w", name, err)
 				}
 			}
 			number = readCounts(tx).number
-			return nil
+			return forgetSingles(tx)
 		})
 	})
 	if err != nil {
@@ -172,10 +171,13 @@ func (j *Journal) flush() error {
 	j.flying = nil
 	if err != nil {
 		j.takeBack(b)
-	} else if more {
+		return err
+	}
+	j.reuse(b.facts)
+	if more {
 		j.markDirty()
 	}
-	return err
+	return nil
 }
 
 func (j *Journal) written(number uint64) bool {
@@ -197,6 +199,7 @@ func (j *Journal) takeBack(b *batch) {
 	for e := range late.latest() {
 		b.add(e)
 	}
+	j.takeBackFacts(b, late)
 	b.total.add(late.total)
 	merge(b.allows, late.allows, j.opts.MaxProfiles)
 	merge(b.receipts, late.receipts, j.opts.MaxReceipts)
@@ -217,23 +220,26 @@ func merge(into, from map[string]tally, limit int) {
 
 // write writes a batch and removes what is too much or too old; more says that there is more to remove.
 func (j *Journal) write(b *batch) (more bool, err error) {
+	j.facts.mu.Lock()
+	fit := false
+	defer func() {
+		j.facts.loaded = j.facts.loaded && fit // or it may know of blocks that are not there
+		j.facts.mu.Unlock()
+	}()
 	var evicted [rings]uint64
+	var evictedFacts uint64
 	err = j.db.Load().Update(func(tx *bbolt.Tx) error {
 		c := readCounts(tx)
-		if more = j.tooMuch(tx, c, known) != nil || j.tooMuch(tx, c, strangers) != nil || j.tooMuch(tx, c, allowed) != nil; b.empty() && !more {
+		if err := j.facts.load(tx); err != nil {
+			return fmt.Errorf("read facts: %w", err)
+		}
+		limits := j.factsLimits()
+		if more = j.tooMuch(tx, c, known) != nil || j.tooMuch(tx, c, strangers) != nil || j.facts.tooMuch(limits); b.empty() && !more {
 			return errNothing
 		}
 		c.number = b.number
-		for e := range b.latest() {
-			if err := putDecision(tx, e, &c); err != nil {
-				return fmt.Errorf("write decision: %w", err)
-			}
-		}
-		if err := j.writeTallies(tx, b, &c); err != nil {
+		if err := j.writeBatch(tx, b, &c); err != nil {
 			return err
-		}
-		if err := writeReactions(tx, b.applied); err != nil {
-			return fmt.Errorf("write reactions: %w", err)
 		}
 		more = false
 		for r := range rings {
@@ -243,8 +249,13 @@ func (j *Journal) write(b *batch) (more bool, err error) {
 			}
 			evicted[r], more = n, more || left
 		}
+		if evictedFacts, err = j.facts.prune(tx, limits); err != nil {
+			return fmt.Errorf("remove old facts: %w", err)
+		}
+		more = more || j.facts.tooMuch(limits)
 		return c.write(tx)
 	})
+	fit = err == nil || errors.Is(err, errNothing)
 	if errors.Is(err, errNothing) {
 		return false, nil
 	}
@@ -254,7 +265,27 @@ func (j *Journal) write(b *batch) (more bool, err error) {
 	for r, n := range evicted {
 		j.evicted[r].Add(n)
 	}
+	j.evictedFacts.Add(evictedFacts)
 	return more, nil
+}
+
+// writeBatch writes what a batch has.
+func (j *Journal) writeBatch(tx *bbolt.Tx, b *batch, c *counts) error {
+	for e := range b.latest() {
+		if err := putDecision(tx, e, c); err != nil {
+			return fmt.Errorf("write decision: %w", err)
+		}
+	}
+	if err := j.facts.write(tx, b.facts); err != nil {
+		return fmt.Errorf("write facts: %w", err)
+	}
+	if err := j.writeTallies(tx, b, c); err != nil {
+		return err
+	}
+	if err := writeReactions(tx, b.applied); err != nil {
+		return fmt.Errorf("write reactions: %w", err)
+	}
+	return nil
 }
 
 // errNothing rolls an empty flush back.
@@ -315,8 +346,8 @@ func (j *Journal) prune(tx *bbolt.Tx, c *counts, r ring, limit int) (evicted uin
 
 // tooMuch returns the key of the oldest decision of a ring if that has to go, and nil if not.
 func (j *Journal) tooMuch(tx *bbolt.Tx, c counts, r ring) []byte {
-	n := [rings]int{j.opts.MaxDecisions, j.opts.MaxStrangers, j.opts.MaxAllowed}[r]
-	size := [rings]int64{j.opts.MaxBytes, j.opts.MaxStrangerBytes, j.opts.MaxAllowedBytes}[r]
+	n := [rings]int{j.opts.MaxDecisions, j.opts.MaxStrangers}[r]
+	size := [rings]int64{j.opts.MaxBytes, j.opts.MaxStrangerBytes}[r]
 	k, _ := tx.Bucket(r.bucket()).Cursor().First()
 	if len(k) >= 8 && (c.decisions[r] > int64(n) || c.bytes[r] > size || keyTime(k).Before(j.opts.Now().Add(-j.opts.MaxAge))) {
 		return k
