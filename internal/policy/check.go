@@ -105,7 +105,7 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 			if err != nil {
 				return nil, err
 			}
-			r.Otherwise, r.Warnings = differ, append(r.Warnings, warnings...)
+			r.Otherwise, r.Warnings = differ, append(append(r.Warnings, warnings...), p.always(ctx)...)
 		}
 		spoke := newSpeaking()
 		tests, more := p.test(ctx, TestOptions{speaking: spoke})

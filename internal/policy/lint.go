@@ -41,7 +41,7 @@ func (p *program) lint(speaking map[line]bool) (problems, warnings []Problem) {
 		}
 	}
 	_, doubts := p.askable()
-	return problems, slices.Concat(warnings, doubts, p.unread())
+	return problems, slices.Concat(warnings, doubts, p.unread(), l.tests(p))
 }
 
 // unread warns of data that no rule reads: it is misspelt, or its rule is.

@@ -99,7 +99,7 @@ func TestLint(t *testing.T) {
 		want string // of the one warning; empty: none
 	}{
 		"plain":                     {"deny contains \"x\" if input.claimed.family == \"apple_mail\"\n", ""},
-		"a number":                  {"deny contains \"x\" if input.request.version < 999\n", ""},
+		"a number":                  {"deny contains \"x\" if input.request.version > 150\n", ""},
 		"computed":                  {"deny contains \"x\" if lower(input.claimed.family) == \"apple_mail\"\n", "a.rego:3:22: computed for every request, which costs several times a comparison: lower(input.claimed.family) == \"apple_mail\""},
 		"regex":                     {"deny contains \"x\" if regex.match(`iPhone`, input.claimed.user_agent)\n", "a.rego:3:22: computed for every request"},
 		"regex behind a fact":       {"deny contains \"x\" if {\n\tinput.claimed.family == \"apple_mail\"\n\tregex.match(`iPhone`, input.claimed.user_agent)\n}\n", ""},
@@ -165,5 +165,46 @@ func TestMeasure(t *testing.T) {
 	cancel()
 	if _, err := Measure(ctx, o); err == nil {
 		t.Error("measured although it was cancelled")
+	}
+}
+
+// A rule that is said whatever comes is named; one that is for something is not, however it says so.
+func TestSaidOfEverybody(t *testing.T) {
+	const of = "package postern.access.team.a\n\n"
+	for name, c := range map[string]struct {
+		rule, data string
+		want       string // empty: no warning of the kind
+	}{
+		"by the clock":           {of + "deny contains \"x\" if input.now > 0\n", "", "a.rego:3:1: deny is said of every sample of access, whoever and whatever it is: nobody would get mail, and no phone could be set up; add a condition"},
+		"by the version":         {of + "quarantine contains \"x\" if input.request.version < 999\n", "", "a.rego:3:1: quarantine is said of every sample of access"},
+		"by what is never":       {of + "deny contains \"x\" if not input.claimed.model == \"\"\n\ndeny contains \"y\" if input.claimed.model == \"\"\n", "", ""},
+		"of commands":            {of + "deny contains \"x\" if {\n\tinput.request.class == \"command\"\n\tnot input.request.version == 0\n}\n", "", "a.rego:3:1: deny is said of every sample of a command, whoever and whatever it is: nobody would get mail"},
+		"as an exception":        {of + "except contains {\"id\": \"E\", \"granted_by\": \"c\", \"until\": 4102444800, \"reasons\": [\"device_silent\"]} if input.now > 0\n", "", "a.rego:3:1: this exception is granted for every sample of access"},
+		"enrolling":              {"package postern.enroll.team.a\n\nquarantine contains \"x\" if input.key.bits > 0\n", "", "quarantine is said of every sample of enroll, whoever and whatever it is: no device would get a certificate"},
+		"by lifecycle":           {"package postern.lifecycle.team.a\n\ndeny contains \"x\" if input.now > 0\n", "", "it would be done to every device"},
+		"of other hosts":         {of + "deny contains \"x\" if input.request.host != \"mail.example.org\"\n", "", ""},
+		"of others than in data": {of + "deny contains \"x\" if not input.owner.mail in data.mailers\n", "mailers: [zoe@example.org]\n", ""},
+		"without a label":        {of + "deny contains \"x\" if not input.device.labels.asset\n", "", ""},
+		"without a label by get": {of + "deny contains \"x\" if object.get(input.device.labels, \"asset\", \"\") == \"\"\n", "", ""},
+		"outside a group":        {of + "deny contains \"x\" if not input.owner.groups.mailers\n", "groups: {mailers: [zoe@example.org]}\n", ""},
+		"outside a zone":         {of + "deny contains \"x\" if not input.request.zones.office\n", "networks: {office: 192.0.2.0/24}\n", ""},
+		"at night":               {of + "deny contains \"x\" if {\n\tt := time.clock([input.now * 1000000000, \"UTC\"])\n\tt[0] < 20\n}\n", "", ""},
+		"unattested":             {"package postern.enroll.team.a\n\ndeny contains \"x\" if not input.key.attested\n", "", ""},
+		"unapproved":             {"package postern.enroll.team.a\n\nquarantine contains \"x\" if not input.approved\n", "", ""},
+		"unused":                 {"package postern.lifecycle.team.a\n\nquarantine contains \"x\" if input.mail.profiles < 2\n", "", ""},
+	} {
+		src, problems, err := read(Options{Files: Files{"a.rego": []byte(c.rule), "a.yaml": []byte(c.data)}})
+		p, more := parse(src)
+		if err != nil || len(problems)+len(more) > 0 {
+			t.Fatalf("%s: %v\n%s%s", name, err, lines(problems), lines(more))
+		}
+		said := p.always(t.Context())
+		if c.want == "" && len(said) > 0 || c.want != "" && (len(said) != 1 || !strings.Contains(said[0].String(), c.want)) {
+			t.Errorf("%s: want %q, have\n%s", name, c.want, lines(said))
+		}
+	}
+	r, err := Check(t.Context(), Options{Timeout: patient, Files: Files{"a.rego": []byte(of + "deny contains \"x\" if input.now > 0\n")}})
+	if err != nil || !strings.Contains(lines(r.Warnings), "deny is said of every sample of access") {
+		t.Errorf("check: %v\n%s", err, lines(r.Warnings))
 	}
 }
