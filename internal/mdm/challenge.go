@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"postern/internal/registry"
@@ -23,11 +24,13 @@ type login struct {
 
 // matches compares in constant time, so that an answer's delay tells nothing about the password.
 func (l login) matches(name, password string) bool {
-	equal := func(a, b string) int {
-		x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
-		return subtle.ConstantTimeCompare(x[:], y[:])
-	}
 	return !l.password.IsZero() && equal(name, l.name)&equal(password, l.password.reveal()) == 1
+}
+
+// equal is 1 for the same text, in a time that depends on the lengths alone.
+func equal(a, b string) int {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:])
 }
 
 // requester makes challenges for an MDM that has proved who it is.
@@ -65,10 +68,11 @@ func (q *requester) check(logins []login) error {
 	}
 	seen := map[string]bool{}
 	for _, l := range logins {
-		if l.name == "" || seen[l.name] || len(l.password.reveal()) < 8 {
+		name := strings.ToLower(l.name)
+		if name == "" || seen[name] || len(l.password.reveal()) < 8 {
 			problems = append(problems, fmt.Errorf("user %q: names must differ, passwords have 8 characters or more", clip(l.name, 64)))
 		}
-		seen[l.name] = true
+		seen[name] = true
 	}
 	return errors.Join(problems...)
 }
@@ -125,7 +129,7 @@ func (q *requester) challenge(ctx context.Context, names []string, unbound bool)
 	if !unbound || q.unbound == 0 {
 		return "", errUnboundDenied
 	}
-	secret, c, err := q.registry.CreateUnbound(ctx, q.principal, registry.Unbound{Issuer: q.issuer, TTL: q.ttl, Open: q.unbound})
+	secret, c, err := q.registry.CreateUnbound(ctx, q.principal, registry.Unbound{Issuer: q.issuer, Source: q.source, TTL: q.ttl, Open: q.unbound})
 	if err == nil {
 		q.log.InfoContext(ctx, "challenge made for an MDM, and for no device", "source", q.source, "issuer", q.issuer, "challenge", c.ID)
 	}

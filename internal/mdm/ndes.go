@@ -20,7 +20,7 @@ import (
 // NDESPath is where MDMs look for the page.
 const NDESPath = "/certsrv/mscep_admin/"
 
-// NDESUser is an MDM that may fetch challenges. Windows names (DOMAIN\user, user@domain) are compared as they are sent.
+// NDESUser is an MDM that may fetch challenges. Its name is that of a Windows account (DOMAIN\user, user@domain, user), in any case and any of these forms.
 type NDESUser struct {
 	Name     string
 	Password Secret // 8 characters or more
@@ -138,18 +138,6 @@ func (n *NDES) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"<P> The enrollment challenge password is: <B> "+html.EscapeString(secret)+" </B> "+
 		fmt.Sprintf("<P> This password can be used only once and will expire within %d minutes. ", max(1, int(n.ttl/time.Minute)))+
 		"<P> Each enrollment requires a new challenge password. You can refresh this web page to obtain a new challenge password. </P>")
-}
-
-// user returns the user who has this name and password. All are compared, so that the delay does not tell which names exist.
-func (n *NDES) user(name, password string) (NDESUser, bool) {
-	var found NDESUser
-	ok := false
-	for _, u := range n.users {
-		if (login{u.Name, u.Password}).matches(name, password) {
-			found, ok = u, true
-		}
-	}
-	return found, ok
 }
 
 // page writes a page of NDES in UTF-16LE with a byte order mark, which every reader of the real page understands.

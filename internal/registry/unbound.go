@@ -23,8 +23,9 @@ var ErrUnboundFull = fmt.Errorf("too many challenges are open that are bound to 
 // Unbound asks for a challenge that is made for no device, because the MDM that asks cannot say for which.
 type Unbound struct {
 	Issuer string
+	Source string        // the page at which it is asked for, such as ndes; each has a count of its own
 	TTL    time.Duration // a second to MaxUnboundTTL
-	Open   int           // how many of the issuer may be open at once, 1 to MaxUnboundOpen
+	Open   int           // how many of the issuer and source may be open at once, 1 to MaxUnboundOpen
 }
 
 // CreateUnbound makes a one-time challenge of an issuer and returns its secret, which is not stored. It is worth less than one of CreateChallenge: evidence of
@@ -39,11 +40,11 @@ func (r *Registry) CreateUnbound(ctx context.Context, p trust.Principal, u Unbou
 		if cas, err := list[CA](t, tableCAs, u.Issuer+"/", "", 1, nil); err != nil || len(cas) == 0 {
 			return errors.Join(err, fmt.Errorf("issuer %q: %w", u.Issuer, trust.ErrNotFound))
 		}
-		if t.openUnbound(u.Issuer) >= u.Open {
+		if t.openUnbound(u.Issuer, u.Source) >= u.Open {
 			return ErrUnboundFull
 		}
 		c = Challenge{ID: hash[:16], Issuer: u.Issuer, By: p, Created: t.now.UTC(), Expires: t.now.Add(u.TTL).UTC(), Made: t.Revision(), Unbound: true}
-		t.Put(tableMeta, unboundKey(u.Issuer, hash), []byte(strconv.FormatInt(c.Expires.Unix(), 10)))
+		t.Put(tableMeta, unboundKey(u.Issuer, hash), []byte(strconv.FormatInt(c.Expires.Unix(), 10)+" "+u.Source))
 		if err := put(t, tableChallenges, hash, c); err != nil {
 			return err
 		}
@@ -53,16 +54,19 @@ func (r *Registry) CreateUnbound(ctx context.Context, p trust.Principal, u Unbou
 	return secret, c, err
 }
 
-// unboundKey is there while an unbound challenge is open; its value is when it expires.
+// unboundKey is there while an unbound challenge is open; its value is when it expires, and after a blank its source.
 func unboundKey(issuer, hash string) string { return "unbound/" + issuer + "/" + hash }
 
-// openUnbound counts the open ones, and forgets those that have expired.
-func (t *txn) openUnbound(issuer string) (n int) {
+// openUnbound counts the open ones of a source, and forgets those of all sources that have expired. What an earlier version wrote has no source, and counts for
+// each.
+func (t *txn) openUnbound(issuer, source string) (n int) {
 	var over []string
-	t.Scan(tableMeta, unboundKey(issuer, ""), "", func(key string, expires []byte) bool {
-		if at, err := strconv.ParseInt(string(expires), 10, 64); err != nil || at <= t.now.Unix() {
+	t.Scan(tableMeta, unboundKey(issuer, ""), "", func(key string, value []byte) bool {
+		expires, from, known := strings.Cut(string(value), " ")
+		switch at, err := strconv.ParseInt(expires, 10, 64); {
+		case err != nil || at <= t.now.Unix():
 			over = append(over, key)
-		} else {
+		case !known || from == source:
 			n++
 		}
 		return true
