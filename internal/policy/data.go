@@ -302,6 +302,25 @@ func shallow(content []byte) error {
 }
 
 func decodeYAML(content []byte) (map[string]any, error) {
+	v, err := parseYAML(content)
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return map[string]any{}, nil
+	}
+	if _, ok := v.(map[string]any); !ok {
+		return nil, errors.New("want a mapping whose keys become data.KEY")
+	}
+	if err := util.RoundTrip(&v); err != nil {
+		return nil, err
+	}
+	m, _ := v.(map[string]any)
+	return m, nil
+}
+
+// parseYAML reads one document in which no key is said twice.
+func parseYAML(content []byte) (v any, err error) {
 	if err := shallow(content); err != nil {
 		return nil, err
 	}
@@ -319,19 +338,6 @@ func decodeYAML(content []byte) (map[string]any, error) {
 	if keys.twice != nil {
 		return nil, keys.twice
 	}
-	var v any
-	if err := yaml.Unmarshal(content, &v); err != nil {
-		return nil, err
-	}
-	if v == nil {
-		return map[string]any{}, nil
-	}
-	if _, ok := v.(map[string]any); !ok {
-		return nil, errors.New("want a mapping whose keys become data.KEY")
-	}
-	if err := util.RoundTrip(&v); err != nil {
-		return nil, err
-	}
-	m, _ := v.(map[string]any)
-	return m, nil
+	err = yaml.Unmarshal(content, &v)
+	return v, err
 }

@@ -9,6 +9,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io"
 	"maps"
 	"strings"
 	"testing"
@@ -110,6 +112,52 @@ func team(t testing.TB, key string, change func(*bundle.Bundle)) []byte {
 	return out.Bytes()
 }
 
+// with adds a file to the end of an archive, whatever is in it already.
+func with(t testing.TB, archive []byte, name, content string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	w := tar.NewWriter(zip)
+	add := func(h *tar.Header, content io.Reader) {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(w, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if archive != nil {
+		old, err := gzip.NewReader(bytes.NewReader(archive))
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(&tar.Header{Typeflag: tar.TypeDir, Name: "postern/", Mode: 0o755}, strings.NewReader(""))
+		r := tar.NewReader(old)
+		for h, err := r.Next(); err == nil; h, err = r.Next() {
+			add(h, r)
+		}
+	}
+	add(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(content)), Mode: 0o644}, strings.NewReader(content))
+	if err := errors.Join(w.Close(), zip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// zeros is a small gzip stream of many zeros.
+func zeros(t testing.TB, n int) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	if _, err := zip.Write(make([]byte, n)); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 func keyPair(t testing.TB) (private, public string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -149,8 +197,32 @@ func TestBundles(t *testing.T) {
 		"compiled": {team(t, "", func(b *bundle.Bundle) {
 			b.WasmModules = []bundle.WasmModuleFile{{URL: "/policy.wasm", Path: "/policy.wasm", Raw: []byte("\x00asm\x01\x00\x00\x00")}}
 		}), nil, "read bundle"},
-		"no bundle":    {[]byte("hello"), key, "read bundle"},
-		"a large file": {archive(t, "data.json", 17<<20, tar.TypeReg), nil, "unpacks to more"},
+		"a plan": {team(t, "", func(b *bundle.Bundle) {
+			b.PlanModules = []bundle.PlanModuleFile{{URL: "/plan.json", Path: "/plan.json", Raw: []byte("{}")}}
+		}), nil, "plan.json is a compiled policy"},
+		"Wasm of another name":   {archive(t, "lib/extra.wasm", 8, tar.TypeReg), nil, "lib/extra.wasm is a compiled policy, and what it does cannot be checked"},
+		"a signed one with Wasm": {with(t, team(t, private, nil), "policy.wasm", "\x00asm"), key, "policy.wasm is a compiled policy"},
+		"a delta":                {with(t, nil, "patch.json", `{"data": [{"op": "upsert", "path": "/groups/pilots", "value": []}]}`), nil, "it is a delta bundle"},
+		"a signed delta":         {with(t, team(t, private, nil), "patch.json", `{"data": []}`), key, "it is a delta bundle"},
+		"above":                  {with(t, team(t, "", nil), "../team.rego", sunday), nil, `"../team.rego" is not the name of a file below`},
+		"far above":              {with(t, team(t, "", nil), "/../../etc/team.rego", sunday), nil, "is not the name of a file below"},
+		"a detour":               {with(t, team(t, "", nil), "a/../builtin/access.rego", sunday), nil, "is not the name of a file below"},
+		"for a built-in one":     {with(t, team(t, "", nil), "/builtin/access.rego", sunday), nil, "is not the name of a file below"},
+		"data above":             {with(t, team(t, "", nil), "../../postern/config/access/data.json", "{}"), nil, "is not the name of a file below"},
+		"a link":                 {archive(t, "team.rego", 0, tar.TypeSymlink), nil, `"team.rego" is no regular file`},
+		"a hard link":            {archive(t, "team.rego", 0, tar.TypeLink), nil, "is no regular file"},
+		"a policy twice":         {with(t, team(t, "", nil), "postern/team.rego", strings.Replace(sunday, "sunday", "monday", 1)), nil, "postern/team.rego is in it twice"},
+		"a policy twice, apart":  {with(t, team(t, "", nil), "./postern/team.rego", sunday), nil, "postern/team.rego is in it twice"},
+		"data twice":             {with(t, team(t, "", nil), "data.json", `{"groups": {}}`), nil, "data.json is in it twice"},
+		"a key twice":            {with(t, nil, "groups/data.json", "{\"pilots\": [],\n\"pilots\": [\"x\"]}"), nil, "groups/data.json:2:1: pilots is said twice"},
+		"a key twice in YAML":    {with(t, nil, "data.yaml", "groups: {}\ngroups: {pilots: []}\n"), nil, "data.yaml"},
+		"data nobody reads":      {with(t, team(t, "", nil), "groups.yaml", "groups: {}\n"), nil, "groups.yaml would not be read"},
+		"a misnamed policy":      {with(t, team(t, "", nil), "team.reg", sunday), nil, "team.reg is neither a policy nor data"},
+		"a bomb behind it":       {append(team(t, "", nil), zeros(t, 17<<20)...), nil, "unpacks to more"},
+		"prose, and a directory": {with(t, team(t, "", nil), "postern/README.md", "# Ours\n"), nil, ""},
+		"schemas for editors":    {with(t, team(t, "", nil), "schemas/access.json", "{}"), nil, ""},
+		"no bundle":              {[]byte("hello"), key, "no gzipped archive"},
+		"a large file":           {archive(t, "data.json", 17<<20, tar.TypeReg), nil, "unpacks to more"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files, err := policy.ReadBundle(c.raw, c.key)

@@ -30,6 +30,11 @@ type bundleSource struct {
 
 func newBundleSource(cfg BundleSection) (*bundleSource, error) {
 	b := &bundleSource{cfg: cfg, client: &http.Client{Timeout: bundleTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	if standard, ok := http.DefaultTransport.(*http.Transport); ok {
+		own := standard.Clone()
+		own.DisableCompression = true // stores that call a .tar.gz an archive with Content-Encoding: gzip mean the bundle as it is
+		b.client.Transport = own
+	}
 	if cfg.KeyFile != "" {
 		key, err := os.ReadFile(cfg.KeyFile)
 		if err != nil {
@@ -71,12 +76,8 @@ func (b *bundleSource) ask(ctx context.Context) (policy.Files, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotModified:
-		return nil, errSameBundle
-	default:
-		return nil, fmt.Errorf("the server answered %s", resp.Status)
+	if err := answered(resp); err != nil {
+		return nil, err
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, policy.MaxBundle+1))
 	if err != nil {
@@ -87,6 +88,24 @@ func (b *bundleSource) ask(ctx context.Context) (policy.Files, error) {
 		b.etag = resp.Header.Get("ETag")
 	}
 	return files, err
+}
+
+// answered returns nil for an answer with a bundle. A redirect is not followed: what the address says is where the policy comes from, and who may change it.
+func answered(resp *http.Response) error {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusNotModified:
+		return errSameBundle
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("the server answered %s: look at policy.bundle.token_file", resp.Status)
+	case http.StatusNotFound:
+		return fmt.Errorf("the server answered %s: look at policy.bundle.url", resp.Status)
+	}
+	if to, err := resp.Location(); err == nil && resp.StatusCode/100 == 3 {
+		return fmt.Errorf("the server answered %s and points to %s, where nobody was asked: if that is the right place, write it into policy.bundle.url", resp.Status, shown(to.String()))
+	}
+	return fmt.Errorf("the server answered %s", resp.Status)
 }
 
 // wait returns how long to wait before the next question: a server that does not answer is asked at most every ten intervals.
