@@ -279,13 +279,13 @@ func (a *app) issuerCSR() *cobra.Command {
 			if a.json {
 				return printJSON(c.OutOrStdout(), map[string]string{"csr": path})
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s\nHave it signed as a CA, then: postern issuer import %s CHAIN.pem\n", path, k.spec.ID)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s\nHave it signed as a CA, then: postern issuer import %s CHAIN\n", path, k.spec.ID)
 			return err
 		}}
 }
 
 func (a *app) issuerImport() *cobra.Command {
-	return &cobra.Command{Use: "import ID CHAIN.pem", Short: "Take the answer to `issuer csr`: the new certificate and all above it, up to the root", Args: cobra.ExactArgs(2),
+	return &cobra.Command{Use: "import ID CHAIN", Short: "Take the answer to `issuer csr`: the new certificate and all above it, up to the root, in PEM or as .p7b", Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			k, err := a.issuer(args[0])
 			if err != nil {

@@ -111,18 +111,18 @@ func pendingRequest(dir string, h history) (string, bool) {
 	return "", false
 }
 
-// Import takes the answer to CSR: the certificate of the issuing CA, whatever lies above it, and the root, in PEM and any order. It verifies that the key is the
+// Import takes the answer to CSR: the certificate of the issuing CA, whatever lies above it, and the root, in PEM or PKCS #7 and any order. It verifies that the key is the
 // request's, that the certificate is a CA's that may sign certificates and CRLs, that it has a subject key identifier (Entra ID builds chains by it), and that
 // device certificates of every mail domain will pass under it. For a new issuer, it makes the RA and is then complete; the root is there as a certificate only.
 // For one that is there, the root must be its own, and the issuing CA is next: Activate puts it in force.
-func Import(dir string, spec Spec, passphrase Passphrase, now time.Time, chainPEM []byte) error {
-	if err := importChain(dir, spec, passphrase, now.UTC().Truncate(time.Second), chainPEM); err != nil {
+func Import(dir string, spec Spec, passphrase Passphrase, now time.Time, answer []byte) error {
+	if err := importChain(dir, spec, passphrase, now.UTC().Truncate(time.Second), answer); err != nil {
 		return fmt.Errorf("import issuing CA of issuer %s: %w", spec.ID, err)
 	}
 	return nil
 }
 
-func importChain(dir string, spec Spec, passphrase Passphrase, now time.Time, chainPEM []byte) (err error) {
+func importChain(dir string, spec Spec, passphrase Passphrase, now time.Time, answer []byte) (err error) {
 	if err := spec.Check(); err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func importChain(dir string, spec Spec, passphrase Passphrase, now time.Time, ch
 	if issuing.key, issuing.uri, err = loadKey(dir, name, passphrase, ring); err != nil {
 		return err
 	}
-	root, err := issuing.take(chainPEM, now)
+	root, err := issuing.take(answer, now)
 	if err != nil {
 		return err
 	}
@@ -217,12 +217,9 @@ func (m *Material) saveImported(dir, name string) error {
 	return replaceFile(filepath.Join(dir, name+".crt"), encodeCertificates(append([]*x509.Certificate{m.issuing.cert}, m.issuing.above...)...), 0o644)
 }
 
-// take finds the certificate of the pair's key and its chain in PEM, verifies them, and returns the root.
-func (p *pair) take(chainPEM []byte, now time.Time) (*x509.Certificate, error) {
-	if len(chainPEM) > maxFile {
-		return nil, fmt.Errorf("chain is larger than %d octets", maxFile)
-	}
-	all, err := decodeCertificates(chainPEM)
+// take finds the certificate of the pair's key and its chain, verifies them, and returns the root.
+func (p *pair) take(answer []byte, now time.Time) (*x509.Certificate, error) {
+	all, err := readChain(answer)
 	if err != nil {
 		return nil, err
 	}
