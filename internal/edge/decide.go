@@ -32,6 +32,8 @@ type verdict struct {
 	fresh    bool           // the policy was asked, not only remembered
 	engine   *policy.Engine // that was asked; nil of a fault
 	until    int64          // Unix seconds: before then the engine decides the same facts alike; 0 where that cannot be said
+	key      string         // of the facts, see policy.Judgement; empty where it was not made
+	facts    []byte         // as they are recorded; likewise
 }
 
 // fault is the verdict of no decision.
@@ -60,7 +62,7 @@ func (e *Edge) decide(ctx context.Context, engine *policy.Engine, in *policy.Acc
 	}
 	switch d.Action {
 	case trust.Allow, trust.Quarantine, trust.Deny:
-		return verdict{action: d.Action, decision: d.Decision, fresh: d.Fresh, engine: engine, until: d.Until}
+		return verdict{action: d.Action, decision: d.Decision, fresh: d.Fresh, engine: engine, until: d.Until, key: d.RecordKey, facts: d.Record}
 	}
 	return fault(faultPolicy, fmt.Sprintf("The policy answered %q, which is no decision.", d.Action))
 }
@@ -73,12 +75,14 @@ func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string 
 	case v.action != trust.Allow:
 		out.Reference = trust.NewReference(now)
 	case v.fresh && noted:
-		out.Facts = in.RecordKey()
+		out.Facts = v.recordKey(in)
 		out.Reference = trust.ReferenceOf(out.Facts)
 	default:
 		// Of strangers who are told how to sign in nothing is remembered: there is no end of them.
 		if v.fresh && (in.Request.Class == classCommand || in.Certificate.Serial != "") {
-			out.Facts, out.Input = in.RecordKey(), in.Record()
+			if out.Facts, out.Input = v.recordKey(in), v.facts; out.Input == nil {
+				out.Input = in.Record()
+			}
 		}
 		e.cfg.Journal.Record(out)
 		return ""
@@ -90,6 +94,13 @@ func (e *Edge) record(q *request, s situation, v verdict, now time.Time) string 
 	out.Input = input
 	e.cfg.Journal.Record(out)
 	return out.Reference
+}
+
+func (v *verdict) recordKey(in *policy.AccessInput) string {
+	if v.key != "" {
+		return v.key
+	}
+	return in.RecordKey()
 }
 
 // decisionOf is what the journal is told of a verdict, but for the facts.

@@ -10,11 +10,28 @@ import (
 // no policy reads it, because the seconds since the registry was last heard go by for everybody. Each value is written behind its length, and sets in the
 // order of their names, so that two inputs have one digest only if they are equal. SHA-256, because a phone chooses many of the facts.
 func (in *AccessInput) digest(snapshot bool) [sha256.Size]byte {
-	var room [2048]byte
-	return sha256.Sum256(in.append(room[:0], snapshot))
+	var room [factsRoom]byte
+	_, digest := in.sums(in.append(room[:0]), snapshot)
+	return digest
 }
 
-func (in *AccessInput) append(b []byte, snapshot bool) []byte {
+// factsRoom is what the facts of nearly every request fit into, in bytes.
+const factsRoom = 2048
+
+// sums returns the digest of the lasting facts, which append has written, and that of all.
+func (in *AccessInput) sums(lasting []byte, snapshot bool) (key, digest [sha256.Size]byte) {
+	key = sha256.Sum256(lasting)
+	var room [sha256.Size + 3*binary.MaxVarintLen64]byte
+	b := binary.AppendVarint(append(room[:0], key[:]...), in.Credential.Expires)
+	b = binary.AppendVarint(b, in.AssuranceUntil)
+	if snapshot {
+		b = binary.AppendVarint(b, in.Snapshot.Behind)
+	}
+	return key, sha256.Sum256(b)
+}
+
+// append writes the facts that last: all but the clock, the age of the snapshot, and when the token ends.
+func (in *AccessInput) append(b []byte) []byte {
 	b = in.Request.append(b)
 	b = in.Claimed.append(b)
 	b = in.Credential.append(b)
@@ -24,11 +41,7 @@ func (in *AccessInput) append(b []byte, snapshot bool) []byte {
 	b = in.Profile.append(b)
 	b = in.Duplicate.append(b)
 	b = appendTexts(b, in.Ticket.Status, in.Ticket.ID, in.Ticket.Device, in.Assurance)
-	b = appendExceptions(binary.AppendVarint(b, in.AssuranceUntil), in.Exceptions)
-	if snapshot {
-		b = binary.AppendVarint(b, in.Snapshot.Behind)
-	}
-	return b
+	return appendExceptions(b, in.Exceptions)
 }
 
 func appendText(b []byte, s string) []byte {
@@ -89,8 +102,7 @@ func (c *CredentialFacts) append(b []byte) []byte {
 	b = appendTexts(b, c.Kind, c.Problem, c.User, c.OID, c.TID, c.AppID)
 	b = appendSet(b, c.Names)
 	b = binary.AppendUvarint(b, uint64(len(c.Audience)))
-	b = appendTexts(b, c.Audience...)
-	return binary.AppendVarint(b, c.Expires)
+	return appendTexts(b, c.Audience...)
 }
 
 func (c *CertFacts) append(b []byte) []byte {

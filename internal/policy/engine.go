@@ -12,6 +12,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/rego"
 
 	"postern/internal/policy/plan"
+	"postern/internal/trust"
 )
 
 // Engine is one policy, compiled and proved on the samples. It never changes and may be used by any number of goroutines.
@@ -134,6 +135,10 @@ type Judgement struct {
 	Decision
 	Fresh bool  // the policy was asked, not only remembered
 	Until int64 // Unix seconds: before then the same facts but the clock are decided the same, by this Engine; 0 where that cannot be said
+
+	// Of a fresh allow about a certificate what RecordKey returns, and of one without reasons also what Record does: both cost little here.
+	RecordKey string
+	Record    []byte
 }
 
 // Judge is Access, and says more.
@@ -146,7 +151,10 @@ func (e *Engine) Judge(ctx context.Context, in *AccessInput) (Judgement, error) 
 		return Judgement{Decision: d, Fresh: true}, err
 	}
 	in = e.surrounded(in)
-	key, digest := certificateKey{in.Certificate.Issuer, in.Certificate.Serial}, in.digest(e.clock.snapshot)
+	var room [factsRoom]byte
+	facts := in.append(room[:0])
+	key := certificateKey{in.Certificate.Issuer, in.Certificate.Serial}
+	sum, digest := in.sums(facts, e.clock.snapshot)
 	if d, until, ok := e.cache.get(key, &digest, in.Now); ok {
 		if e.clock.snapshot {
 			until = 0 // the age of what the registry said is a fact that goes by
@@ -164,7 +172,13 @@ func (e *Engine) Judge(ctx context.Context, in *AccessInput) (Judgement, error) 
 			e.cache.put(key, remembered{digest: digest, from: in.Now, until: until, decision: d})
 		}
 	}
-	return Judgement{Decision: d, Fresh: true}, err
+	out := Judgement{Decision: d, Fresh: true}
+	if err == nil && d.Action == trust.Allow {
+		if out.RecordKey = string(sum[:recordKeySize]); len(d.Reasons) == 0 {
+			out.Record = in.record(facts)
+		}
+	}
+	return out, err
 }
 
 // UsedAgain counts a decision that was used again before the Until of its Judgement without asking.

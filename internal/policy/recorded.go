@@ -25,7 +25,14 @@ var (
 )
 
 // layout identifies the fields of the contract, so that what another version has recorded is not taken for something else.
-var layout = string(layoutOf(sha256.New(), reflect.TypeFor[AccessInput]()).Sum(nil)[:4])
+var layout = string(layoutOf(orderOfFacts(), reflect.TypeFor[AccessInput]()).Sum(nil)[:4])
+
+// orderOfFacts stands for the order in which facts are written: it has another text whenever that changes.
+func orderOfFacts() hash.Hash {
+	h := sha256.New()
+	_, _ = h.Write([]byte("what passes by comes last"))
+	return h
+}
 
 func layoutOf(h hash.Hash, t reflect.Type) hash.Hash {
 	for i := range t.NumField() {
@@ -43,11 +50,12 @@ func layoutOf(h hash.Hash, t reflect.Type) hash.Hash {
 // RecordKey identifies the facts under which a plain allow is recorded once: all but the clock, the age of the snapshot, and when the token ends, which every
 // phone renews many times a day. Of inputs with one key the last is kept. 16 octets.
 func (in *AccessInput) RecordKey() string {
-	same := *in
-	same.Credential.Expires, same.AssuranceUntil, same.Snapshot.Behind = 0, 0, 0
-	d := same.digest(true)
-	return string(d[:16])
+	var room [factsRoom]byte
+	key := sha256.Sum256(in.append(room[:0]))
+	return string(key[:recordKeySize])
 }
+
+const recordKeySize = 16
 
 // RecordKey is that of AccessInput for enrolments: all facts but the clock.
 func (in *EnrollInput) RecordKey() string {
@@ -58,14 +66,23 @@ func (in *EnrollInput) RecordKey() string {
 		return "" // not reached: the contract is plain data
 	}
 	d := sha256.Sum256(text)
-	return string(d[:16])
+	return string(d[:recordKeySize])
 }
 
 // Record returns the input in the form in which plain allows are recorded. DecodeAccess reads it.
 func (in *AccessInput) Record() []byte {
-	b := append(append(make([]byte, 0, 1024), recordedAccess), layout...)
-	b = binary.AppendVarint(b, in.Now)
-	return in.append(b, true)
+	var room [factsRoom]byte
+	return in.record(in.append(room[:0]))
+}
+
+// record is Record with the facts that append has written.
+func (in *AccessInput) record(lasting []byte) []byte {
+	b := append(make([]byte, 0, len(lasting)+len(layout)+1+4*binary.MaxVarintLen64), recordedAccess)
+	b = append(b, layout...)
+	for _, n := range [...]int64{in.Now, in.Credential.Expires, in.AssuranceUntil, in.Snapshot.Behind} {
+		b = binary.AppendVarint(b, n)
+	}
+	return append(b, lasting...)
 }
 
 // DecodeAccess reads a recorded input, in JSON or as Record has written it. A field that the contract does not have is an error.
@@ -85,7 +102,7 @@ func DecodeAccess(raw []byte) (*AccessInput, error) {
 		return nil, errLayout
 	}
 	r := &recordReader{text: text}
-	in.Now = r.varint()
+	in.Now, in.Credential.Expires, in.AssuranceUntil, in.Snapshot.Behind = r.varint(), r.varint(), r.varint(), r.varint()
 	in.read(r)
 	if r.bad || r.text != "" {
 		return nil, errRecorded
@@ -191,7 +208,6 @@ func (in *AccessInput) read(r *recordReader) {
 	for range r.count() {
 		k.Audience = append(k.Audience, r.string())
 	}
-	k.Expires = r.varint()
 	in.Certificate.read(r)
 	in.Device.read(r)
 	in.Owner.read(r)
@@ -203,9 +219,7 @@ func (in *AccessInput) read(r *recordReader) {
 	r.strings(&d.ManagedDevice, &d.OtherDeviceID)
 	d.OtherLastSeen, d.OtherFirstSeen = r.varint(), r.varint()
 	r.strings(&in.Ticket.Status, &in.Ticket.ID, &in.Ticket.Device, &in.Assurance)
-	in.AssuranceUntil = r.varint()
 	in.Exceptions = r.exceptions()
-	in.Snapshot.Behind = r.varint()
 }
 
 func (c *CertFacts) read(r *recordReader) {
