@@ -49,7 +49,7 @@ type event struct {
 // never a wrong answer.
 func TestEntraCache(t *testing.T) {
 	t.Parallel()
-	for _, seed := range []uint64{1, 2, 1795749727041351582, uint64(time.Now().UnixNano())} {
+	for _, seed := range []uint64{1, 2, 1795749727041351582, 12680342245237783727, 8645391337067605814, 8937020225756434921, 4923698101589237380, uint64(time.Now().UnixNano())} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -140,7 +140,10 @@ func (w *days) save() {
 	w.start()
 }
 
-// restore puts the backup back. What the pair said that was served last stays true, and beyond that the registry of the backup.
+// restore puts the backup back. What is true then, of each certificate, is the stricter of two: what the pair that was served last said together (a hold that its
+// base lists and its delta has ended is none), and what the backup has. So a hold of the backup whose end was told is a hold again, and one that was told and
+// ended since leaves nothing behind. That a base issued past its end had listed a certificate counts on only for the standing that this base told: a revocation
+// or hold that a delta has told since, though it looks like one of the backup, is due on a base.
 func (w *days) restore() {
 	w.t.Helper()
 	w.stop()

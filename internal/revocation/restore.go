@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"postern/internal/ca"
 	"postern/internal/registry"
@@ -33,18 +34,12 @@ func (a *authority) restore(ctx context.Context, told *pair) error {
 		return err
 	}
 	if told != nil && told.base != nil && told.base.record.Number > greatestNumber(known) {
-		if err := a.restoreBase(ctx, told.base, known); err != nil {
+		if err := a.restoreBase(ctx, told, known); err != nil {
 			return err
 		}
 	}
 	if told != nil && told.delta != nil {
-		again := a.ledger.forgotten(told.delta.entries)
-		for e := range told.delta.entries.All() {
-			if _, listed := a.ledger.find(e.Serial()); e.Removed() && !listed {
-				again = append(again, e) // an older base that somebody has may list it
-			}
-		}
-		if err := a.mergeBack(ctx, again); err != nil {
+		if err := a.restoreDelta(ctx, told.delta.entries); err != nil {
 			return err
 		}
 	}
@@ -52,10 +47,13 @@ func (a *authority) restore(ctx context.Context, told *pair) error {
 	return nil
 }
 
-// restoreBase makes the base known again: relying parties have it, and the next delta must be one that they can put on it.
-func (a *authority) restoreBase(ctx context.Context, base *signed, known []registry.CRL) error {
+// restoreBase makes the base known again: relying parties have it, and the next delta must be one that they can put on it. A hold that it lists and the delta
+// after it has ended was told, and so was its end: it is no hold any more.
+func (a *authority) restoreBase(ctx context.Context, told *pair, known []registry.CRL) error {
+	base := told.base
 	unsaid := a.ledger.unsaid(base.entries, endOf(base.record.ThisUpdate))
-	if err := a.mergeBack(ctx, a.ledger.forgotten(base.entries)); err != nil {
+	forgotten := slices.DeleteFunc(a.ledger.forgotten(base.entries), func(e ca.Entry) bool { return e.Reason() == onHold && told.ended(e.Serial()) })
+	if err := a.mergeBack(ctx, forgotten); err != nil {
 		return err
 	}
 	if err := a.follow(ctx, known); err != nil {
@@ -67,6 +65,25 @@ func (a *authority) restoreBase(ctx context.Context, base *signed, known []regis
 		return err
 	}
 	return a.registry.Retell(ctx, principal(), a.name, a.id, serialsOf(unsaid))
+}
+
+// restoreDelta makes the next delta speak of everything that the last one did. It said wherein the bases differ that may be cached, among them such as the
+// registry has forgotten: what it knows as a hold of long ago may be missing on one of them, because it was released and held again. And a revocation that
+// was first told by a delta has to come to be on a base (RFC 5280, section 5.2.4), whatever an earlier base told of the same certificate.
+func (a *authority) restoreDelta(ctx context.Context, told ca.Entries) error {
+	var forgotten, again []ca.Entry
+	for e := range told.All() {
+		_, listed := a.ledger.find(e.Serial())
+		if e.Removed() && !listed || !e.Removed() && a.ledger.less(e) {
+			forgotten = append(forgotten, e)
+		} else { // also a hold whose end is lost
+			again = append(again, e)
+		}
+	}
+	if err := a.mergeBack(ctx, forgotten); err != nil {
+		return err
+	}
+	return a.registry.Retell(ctx, principal(), a.name, a.id, serialsOf(again))
 }
 
 // mergeBack takes up entries of published CRLs that the registry knows nothing of.

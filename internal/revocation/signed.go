@@ -106,6 +106,15 @@ func (p *pair) view() (v view) {
 	return v
 }
 
+// ended reports whether the delta ends a hold that the base lists. A delta from before the base says nothing of it.
+func (p *pair) ended(serial []byte) bool {
+	if p.delta == nil || p.delta.record.Number < p.base.record.Number {
+		return false
+	}
+	e, ok := p.delta.entries.Find(serial)
+	return ok && e.Removed()
+}
+
 // readSigned reads and verifies a CRL that this CA has signed; Covers, which no CRL says, is left zero.
 func (a *authority) readSigned(der []byte) (*signed, error) {
 	l, err := ca.ReadCRL(der, a.cert)
