@@ -102,6 +102,63 @@ func rootCRLs(t *testing.T, d *disk, away string) {
 	}
 }
 
+// A CA that the root has revoked is not put in force, and one that is in force makes the issuer unhealthy. Before its end, the root's CRL is asked for.
+func TestRevokedByOfflineRoot(t *testing.T) {
+	t.Parallel()
+	away := filepath.Join(t.TempDir(), "root")
+	d := newDisk(t, ca.Options{OfflineRoot: away})
+	trouble := func(problem, warning string) {
+		t.Helper()
+		if p, w := d.RootTrouble(); (p == "") != (problem == "") || !strings.Contains(p, problem) || (w == "") != (warning == "") || !strings.Contains(w, warning) {
+			t.Errorf("problem %q, warning %q; want %q, %q", p, w, problem, warning)
+		}
+	}
+	revoke := func(list ...*x509.Certificate) {
+		t.Helper()
+		d.clock.Add(1)
+		var entries []x509.RevocationListEntry
+		for _, c := range list {
+			entries = append(entries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: d.now(), ReasonCode: 2})
+		}
+		crl, err := ca.SignRootCRLOffline(away, d.phrase, d.now(), 90*24*time.Hour, entries...)
+		d.must(err)
+		d.must(ca.ImportCRL(d.dir, crl, d.now()))
+		d.reload()
+	}
+	prepare := func() *x509.Certificate {
+		t.Helper()
+		path, err := ca.CSR(d.dir, catest.Spec(), d.phrase)
+		d.must(err)
+		csr, err := os.ReadFile(path)
+		d.must(err)
+		chain, err := ca.SignIssuingOffline(away, d.phrase, d.now(), csr)
+		d.must(err)
+		d.must(ca.Import(d.dir, catest.Spec(), d.phrase, d.now(), chain))
+		d.reload()
+		return d.NextCA()[1]
+	}
+	trouble("", "")
+	first := d.Chain()[0]
+	revoke(prepare())
+	trouble("", "")
+	if err := ca.Activate(d.dir, d.now()); err == nil || !strings.Contains(err.Error(), "revoked by the root") {
+		t.Errorf("a revoked CA: %v", err)
+	}
+	d.must(ca.Withdraw(d.dir, d.now()))
+	revoke(first)
+	trouble(first.Subject.CommonName, "")
+	prepare()
+	d.must(ca.Activate(d.dir, d.now()))
+	d.reload()
+	trouble("", "")
+	d.clock.Add(61 * 24 * 3600)
+	trouble("", "import-crl")
+	revoke()
+	trouble("", "")
+	d.clock.Add(91 * 24 * 3600) // it has expired: the publisher says that
+	trouble("", "")
+}
+
 // rotateOffline has the root sign the next issuing CA where it is.
 func rotateOffline(t *testing.T, d *disk, away string) {
 	t.Helper()

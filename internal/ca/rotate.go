@@ -206,6 +206,9 @@ func activate(dir string, now time.Time) error {
 		}
 		until := old.NotAfter.UTC()
 		if first == IssuingCA {
+			if err := notRevoked(dir, h, generationName(first, next.Number), c); err != nil {
+				return err
+			}
 			until = lastOf(old, ras, now)
 		}
 		move(list, now, until)

@@ -302,6 +302,11 @@ func (s *Server) warnings() []string {
 			}
 		}
 	}
+	for _, i := range s.issuers {
+		if _, w := i.RootTrouble(); w != "" {
+			out = append(out, w)
+		}
+	}
 	out = append(append(append(out, s.faultWarnings()...), s.shadow.warnings()...), s.logWarnings()...)
 	return append(out, s.forecasts.warnings()...)
 }
@@ -313,6 +318,11 @@ func (s *Server) problems() []string {
 	for _, r := range s.rotations {
 		if why := r.trouble(); why != "" {
 			out = append(out, fmt.Sprintf("the keys of issuer %s on disk are not taken up: %s", r.config.ID, why))
+		}
+	}
+	for _, i := range s.issuers {
+		if p, _ := i.RootTrouble(); p != "" {
+			out = append(out, p)
 		}
 	}
 	if s.publisher != nil {
