@@ -38,6 +38,9 @@ func (f *httpFault) Error() string {
 
 func (f *httpFault) Unwrap() error { return f.err }
 
+// RetryAfter is how long the other side asked to be left alone, an hour at most; 0 for nothing.
+func (f *httpFault) RetryAfter() time.Duration { return f.retryAfter }
+
 // newClient returns a client that follows no redirect: what it sends is for the address it was given and no other.
 func newClient(transport http.RoundTripper) *http.Client {
 	if transport == nil {

@@ -55,7 +55,9 @@ func (n *Intune) call(ctx context.Context, s service, path string, body any, lim
 		if !errors.As(err, &f) {
 			return nil, err
 		}
-		n.relocate(ctx)
+		if f.retryAfter == 0 && f.status != http.StatusTooManyRequests { // who is busy has not moved, and a discovery for each request would add to it
+			n.relocate(ctx)
+		}
 		if attempt == 2 || ctx.Err() != nil || !again(f) {
 			return nil, err
 		}

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -260,6 +261,37 @@ func TestIntuneRecovers(t *testing.T) {
 			w.must(err)
 			if got := []int{len(s.taken(tokenPath)), len(s.taken(graphPath)), len(s.taken(validatePath))}; got[0] != c.tokens || got[1] != c.discoveries || got[2] != 2 {
 				t.Errorf("tokens, discoveries and calls: %d", got)
+			}
+		})
+	}
+}
+
+// A service that is busy has not moved: it is not looked for anew, and the pause that it asks for is told.
+func TestIntuneBusy(t *testing.T) {
+	for name, c := range map[string]struct {
+		first reply
+		pause time.Duration
+	}{
+		"too many requests": {reply{status: 429, header: http.Header{"Retry-After": {"120"}}}, 2 * time.Minute},
+		"no time said":      {reply{status: 429}, 0},
+		"maintenance":       {reply{status: 503, header: http.Header{"Retry-After": {"9000"}}}, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, s := newWorld(t), cloud(t)
+			s.plays(validatePath, c.first, c.first, ok(success))
+			n := w.intune(s, nil)
+			for range 2 {
+				_, err := n.Validate(t.Context(), submission(t))
+				fault(t, err)
+				var busy interface{ RetryAfter() time.Duration }
+				if !errors.As(err, &busy) || busy.RetryAfter() != c.pause {
+					t.Errorf("%v: want a pause of %s", err, c.pause)
+				}
+			}
+			_, err := n.Validate(t.Context(), submission(t))
+			w.must(err)
+			if got := len(s.taken(graphPath)); got != 1 {
+				t.Errorf("%d discoveries, want 1", got)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"postern/internal/trust"
@@ -19,6 +20,7 @@ type Registry struct {
 	now     func() time.Time
 	log     *slog.Logger
 	renewal RenewalRules
+	writes  *writing
 
 	policies     PolicyRules
 	revocations  RevocationRules
@@ -27,7 +29,7 @@ type Registry struct {
 
 // New returns the rules over a store. now must not run backwards by more than the clock of the machine does.
 func New(store Store, now func() time.Time, log *slog.Logger) *Registry {
-	return &Registry{store: store, now: now, log: log, renewal: RenewalRules{}.complete(), publishTimes: &Timing{}}
+	return &Registry{store: store, now: now, log: log, renewal: RenewalRules{}.complete(), publishTimes: &Timing{}, writes: &writing{}}
 }
 
 // Store returns the store below, for followers of the revision.
@@ -48,7 +50,15 @@ func (r *Registry) update(ctx context.Context, p trust.Principal, action, object
 	if !permitted(p, action) {
 		return 0, r.refuse(ctx, p, action, object, fmt.Sprintf("role %q may not do this", p.Role))
 	}
-	rev, err := r.store.Update(ctx, func(w Writer) error { return fn(r.txn(w, p)) })
+	var ruled atomic.Bool // the transaction may run more than once, and after this has returned
+	rev, err := r.store.Update(ctx, func(w Writer) error {
+		err := fn(r.txn(w, p))
+		ruled.Store(err != nil)
+		return err
+	})
+	if !ruled.Load() {
+		r.writes.saw(ctx, r.now(), err)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%s %s: %w", action, object, err)
 	}

@@ -222,7 +222,12 @@ func (d *Door) operate(w http.ResponseWriter, r *http.Request, is *issuer, messa
 		return
 	case !errors.As(err, &f):
 		log.ErrorContext(ctx, "SCEP request failed", "error", err)
-		later(w, http.StatusServiceUnavailable, time.Minute, "try again later")
+		wait := time.Minute
+		var busy interface{ RetryAfter() time.Duration } // a validator, which is asked anew for each attempt of the client
+		if errors.As(err, &busy) {
+			wait = max(wait, busy.RetryAfter())
+		}
+		later(w, http.StatusServiceUnavailable, wait, "try again later")
 		return
 	}
 	log.WarnContext(ctx, "SCEP request refused", "failInfo", f.Info.String(), "error", f)

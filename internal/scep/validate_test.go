@@ -1,6 +1,7 @@
 package scep
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -8,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -209,6 +211,26 @@ func TestValidatorDown(t *testing.T) {
 	first.down = nil
 	if got := g.send(a); got.cert == nil {
 		t.Errorf("%s %s", got.rep.failInfo, got.rep.failText)
+	}
+}
+
+// busy is a fault of a validator that asks for a pause.
+type busy time.Duration
+
+func (busy) Error() string               { return "too many requests" }
+func (b busy) RetryAfter() time.Duration { return time.Duration(b) }
+
+// The pause that a validator asks for is asked of the client, who provokes the next request to it.
+func TestValidatorBusy(t *testing.T) {
+	g, first, _ := validating(t)
+	for pause, want := range map[time.Duration]string{0: "61", 5 * time.Second: "61", 10 * time.Minute: "601"} {
+		first.down = fmt.Errorf("ask: %w", busy(pause))
+		r, err := http.Post(g.url(), "application/x-pki-message", bytes.NewReader(g.encode(ask{challenge: first.challenge("SN1", "alice@contoso.com")})))
+		g.must(err)
+		r.Body.Close()
+		if got := r.Header.Get("Retry-After"); r.StatusCode != 503 || got != want {
+			t.Errorf("a pause of %s: %d, Retry-After %q, want %q", pause, r.StatusCode, got, want)
+		}
 	}
 }
 

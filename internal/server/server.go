@@ -302,6 +302,9 @@ func (s *Server) warnings() []string {
 			}
 		}
 	}
+	if since, failed, err := s.registry.Unwritable(); err != nil {
+		out = append(out, fmt.Sprintf("nothing can be changed since %s (%d attempts failed, the last one: %v): enrolments and revocations are not carried out; is the disk full?", since.UTC().Format(time.RFC3339), failed, err))
+	}
 	for _, i := range s.issuers {
 		if _, w := i.RootTrouble(); w != "" {
 			out = append(out, w)
