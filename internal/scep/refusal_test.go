@@ -52,3 +52,20 @@ func TestRefusedChallengesInWords(t *testing.T) {
 		})
 	}
 }
+
+// The client's text says what to do, or at least what happened.
+func TestRefusalTexts(t *testing.T) {
+	m := pkcsReq(t, AES128)
+	m.signer = testParties().ec
+	_, err := ParseRequest(m.encode(t))
+	if f := wantFailure(t, err, BadRequest); !strings.HasSuffix(f.Text, "enrol with an RSA key and a challenge") {
+		t.Errorf("EC: %q", f.Text)
+	}
+	g := newGate(t)
+	d := g.device()
+	first := g.enrol(d, rsaKeys()[0])
+	g.enrol(d, rsaKeys()[1])
+	if got := g.send(ask{kind: RenewalReq, key: rsaKeys()[2], signer: first, id: "late"}); got.rep.failInfo != "4" || !strings.Contains(got.rep.failText, "has enrolled anew since") {
+		t.Errorf("a renewal after a new enrolment: %s %q", got.rep.failInfo, got.rep.failText)
+	}
+}

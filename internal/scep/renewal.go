@@ -79,7 +79,7 @@ func (d *Door) mayRenew(ctx context.Context, is *issuer, req *Request, a *applic
 	case errors.Is(err, registry.ErrRenewalEarly), errors.Is(err, registry.ErrDeviceSilent):
 		return fail(BadRequest, err, "the certificate may not be renewed yet")
 	case errors.Is(err, trust.ErrForbidden):
-		return fail(BadCertID, err, "the certificate was renewed before")
+		return fail(BadCertID, err, "the certificate was renewed before, or the device has enrolled anew since")
 	}
 	return err
 }

@@ -98,7 +98,7 @@ func ParseRequest(der []byte) (*Request, error) {
 		return r, fail(BadRequest, ErrUnknownMessageType, "%s is not a request", r.MessageType)
 	}
 	if _, ok := r.Signer.PublicKey.(*rsa.PublicKey); !ok {
-		return r, fail(BadRequest, nil, "the message must be signed with an RSA key, because the reply is encrypted to it")
+		return r, fail(BadRequest, nil, "the message must be signed with an RSA key, because the reply is encrypted to it: enrol with an RSA key and a challenge")
 	}
 	if len(r.Envelope) == 0 {
 		return r, fail(BadRequest, nil, "the message has no pkcsPKIEnvelope")
