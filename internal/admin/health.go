@@ -48,7 +48,7 @@ func (a *Admin) health(e *gin.Engine) {
 		gauge(name, c.help, func() float64 { return float64(c.of(a.cfg.Journal.Stats())) })
 	}
 	gauge("problems", "What makes the process unhealthy, by count.", func() float64 { return float64(len(a.problems())) })
-	reg.MustRegister(a.reactionMetrics(), newShadowMetrics(a.cfg.Policy))
+	reg.MustRegister(a.reactionMetrics(), newShadowMetrics(a.cfg.Policy), newPolicyMetrics(a.cfg.Policy))
 	if a.cfg.DecisionLog != nil {
 		reg.MustRegister(newDecisionLogMetrics(a.cfg.DecisionLog))
 	}

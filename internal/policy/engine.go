@@ -30,6 +30,7 @@ type Engine struct {
 	clock    clockReads
 	around   surroundings
 	faults   *faults // that it has made
+	left     *leftToOPA
 	cache    *cache  // of decisions about access
 	shadow   *Shadow // is handed what was decided anew; nil for none
 }
@@ -69,7 +70,7 @@ func load(ctx context.Context, o Options) (*Engine, []Problem, error) {
 // engine compiles the program for every entry point.
 func (p *program) engine(ctx context.Context, o Options) (*Engine, []Problem, error) {
 	e := &Engine{queries: map[string]*rego.PreparedEvalQuery{}, plans: map[string]*plan.Program{}, config: map[string]*ast.Term{}, timeout: o.Timeout, digest: p.digest(), replaced: p.replaced,
-		around: p.surroundings(), faults: &faults{}, cache: newCache(),
+		around: p.surroundings(), faults: &faults{}, left: &leftToOPA{log: o.Log}, cache: newCache(),
 		counts: p.replaced || fmt.Sprint(settingsOf(p.data, "enroll")["max_devices"]) != "0"}
 	e.codes, e.computes = p.teamCodes()
 	if e.timeout <= 0 {

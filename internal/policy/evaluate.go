@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ const answerVar = "answer"
 
 var answerKey = ast.StringTerm(answerVar)
 
+var errSeveral = errors.New("the policy has more than one decision for this input")
+
 // planShare is the part of the limit of time that a plan has: a quarter. It is several times as quick as OPA, which has the rest, so what OPA decides in time is
 // decided in time, also where OPA passes over what a plan works through.
 const planShare = 4
@@ -25,6 +28,7 @@ const planShare = 4
 // error or takes too long, of which OPA has the last word. Both have one limit of time.
 func (e *Engine) evaluate(ctx context.Context, q *question) (ast.Value, error) {
 	began := time.Now()
+	var left error
 	if p := e.plans[q.entry]; p != nil {
 		answers, err := p.Eval(ctx, q.input(), deadline{began, e.timeout / planShare})
 		switch {
@@ -33,7 +37,9 @@ func (e *Engine) evaluate(ctx context.Context, q *question) (ast.Value, error) {
 		case err == nil && len(answers) == 1:
 			return answers[0].Get(answerKey).Value, nil
 		}
+		left = cmp.Or(err, errSeveral)
 	}
+	e.left.add(ctx, e.digest, q.entry, left)
 	return e.evaluateByOPA(ctx, q.entry, q.term().Value, e.timeout-time.Since(began))
 }
 
@@ -51,7 +57,7 @@ func (e *Engine) evaluateByOPA(ctx context.Context, entry string, input ast.Valu
 	case len(rs) == 0:
 		return nil, ErrUndefined
 	case len(rs) > 1 || len(rs[0].Expressions) != 1:
-		return nil, errors.New("the policy has more than one decision for this input")
+		return nil, errSeveral
 	}
 	v, ok := rs[0].Expressions[0].Value.(ast.Value)
 	if !ok {

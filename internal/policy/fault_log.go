@@ -27,13 +27,17 @@ func (f *faults) add(err error) {
 	if f == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return
 	}
-	text := err.Error()
-	if len(text) > maxFaultText {
-		text = text[:maxFaultText] + "..."
-	}
+	text := firstBytes(err.Error())
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen = Faults{f.seen.Count + 1, text, time.Now()}
+}
+
+func firstBytes(text string) string {
+	if len(text) > maxFaultText {
+		return text[:maxFaultText] + "..."
+	}
+	return text
 }
 
 // Faults returns the faults that this policy has made since it was loaded.

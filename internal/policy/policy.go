@@ -9,6 +9,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 )
@@ -23,6 +24,7 @@ type Options struct {
 	Files   Files         // the same in memory; Path is then not looked at
 	Replace bool          // Path or Files replace the built-in policies instead of extending them
 	Timeout time.Duration // of one decision; 0: DefaultTimeout
+	Log     *slog.Logger  // is told once of a policy that OPA evaluates instead of a plan; nil: nobody is
 }
 
 // Problem is one thing wrong with a policy, and where. Line and Column count from 1; 0 where the problem has no place in the file.

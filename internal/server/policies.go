@@ -89,7 +89,7 @@ func (k *policyKeeper) open(ctx context.Context) (*policy.Active, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load policy: %w", err)
 	}
-	e, err := policy.Load(ctx, policy.Options{Files: files, Replace: k.cfg.Replace})
+	e, err := policy.Load(ctx, policy.Options{Files: files, Replace: k.cfg.Replace, Log: k.log})
 	if err != nil {
 		return nil, fmt.Errorf("load policy: %w", err)
 	}
@@ -198,7 +198,7 @@ func (k *policyKeeper) look(ctx context.Context) {
 	if k.wasRefused(digest) {
 		return
 	}
-	e, err := policy.Load(ctx, policy.Options{Files: files, Replace: k.cfg.Replace})
+	e, err := policy.Load(ctx, policy.Options{Files: files, Replace: k.cfg.Replace, Log: k.log})
 	if ctx.Err() != nil {
 		return
 	}

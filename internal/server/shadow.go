@@ -86,7 +86,7 @@ func (k *shadowKeeper) load(ctx context.Context, digest string) (*policy.Shadow,
 	if err != nil {
 		return nil, err
 	}
-	e, err := policy.Load(ctx, policy.Options{Files: files, Replace: v.Replace})
+	e, err := policy.Load(ctx, policy.Options{Files: files, Replace: v.Replace, Log: k.log})
 	if err != nil {
 		return nil, err
 	}
