@@ -210,3 +210,42 @@ func TestExceptionThatDoesNotHelp(t *testing.T) {
 		}
 	}
 }
+
+// An exception that a team's own rule grants and that does not help is named by explain, with its package and why, for the reasons that it is for.
+func TestTeamsExceptionThatDoesNotHelp(t *testing.T) {
+	const rules = "package postern.access.team.vip\n\nexcept contains {\"id\": e.id, \"granted_by\": e.by, \"until\": e.until, \"reasons\": e.reasons} if {\n\tsome e in data.exceptions\n\tinput.owner.mail == e.user\n}\n"
+	files := Files{"vip.rego": []byte(rules), "vip.yaml": []byte("exceptions:\n  - {user: alice@contoso.com, id: EX-1, by: carol, until: 2026-06-01T12:01:00Z, reasons: [no_certificate, device_silent]}\n" +
+		"  - {user: alice@contoso.com, id: EX-2, by: carol, until: 2026-06-01T11:00:00Z, reasons: [device_silent]}\n  - {user: bob@contoso.com, id: EX-3, by: carol, until: 2027-01-01T00:00:00Z, reasons: [device_silent]}\n")}
+	for name, c := range map[string]struct {
+		change func(*AccessInput)
+		want   []string // of each reason
+	}{
+		"revoked": {func(in *AccessInput) { bare(in); in.Device.Revoked = true }, []string{
+			"no_certificate: The exception EX-1, granted by carol until 2026-06-01 12:01 UTC in package postern.access.team.vip, does not help: the newest certificate of the device dev-alice is revoked or on hold, and no exception makes up for that."}},
+		"ended": {func(in *AccessInput) { in.Device.SilentFor, in.Now = 30*86400, sampleNow+120 }, []string{
+			"device_silent: The exception EX-1, granted by carol until 2026-06-01 12:01 UTC in package postern.access.team.vip, does not help: it has ended. The exception EX-2, granted by carol until 2026-06-01 11:00 UTC in package postern.access.team.vip, does not help: it has ended."}},
+		"somebody else": {func(in *AccessInput) {
+			in.Device.SilentFor = 30 * 86400
+			in.Credential.User, in.Credential.Names, in.Credential.OID = "bob@contoso.com", map[string]bool{"bob@contoso.com": true}, "o-bob"
+		}, []string{"owner_mismatch: ", "device_silent: The exception EX-1, granted by carol until 2026-06-01 12:01 UTC in package postern.access.team.vip, does not help: it is for the owner of a known device, and whoever asks is not shown to be that. The exception EX-2"}},
+		"another reason": {func(in *AccessInput) { in.Certificate.Status = "revoked" }, []string{"certificate_revoked: "}},
+	} {
+		in := managedSample()
+		c.change(&in)
+		x, err := Explain(t.Context(), Options{Files: files}, &in)
+		if err != nil || x.Decision.Action != trust.Deny || len(x.Decision.Reasons) != len(c.want) {
+			t.Fatalf("%s: %+v, %v", name, x, err)
+		}
+		for i, r := range x.Decision.Reasons {
+			code, want, _ := strings.Cut(c.want[i], ": ")
+			if r.Code != code || !strings.Contains(r.Text, want) || want == "" && strings.Contains(r.Text, "does not help") {
+				t.Errorf("%s: %s %s\nwant %s", name, r.Code, r.Text, c.want[i])
+			}
+		}
+	}
+	in := managedSample()
+	in.Device.SilentFor = 30 * 86400
+	if x, err := Explain(t.Context(), Options{Files: files}, &in); err != nil || x.Decision.Action != trust.Allow || strings.Contains(x.Decision.Reasons[0].Text, "does not help") {
+		t.Errorf("one that helps: %+v, %v", x, err)
+	}
+}

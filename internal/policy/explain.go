@@ -30,6 +30,9 @@ func Explain(ctx context.Context, o Options, in *AccessInput) (*Explanation, err
 			return nil, err
 		}
 	}
+	if err := p.nameExceptions(ctx, e.surrounded(in).value(), &x.Decision); err != nil {
+		return nil, err
+	}
 	s := &search[AccessInput]{decide: e.decideAccess, clone: (*AccessInput).clone, possible: spoilers(in)}
 	if x.Decision.Action != trust.Allow {
 		s.possible = p.remedies(in, x.Decision)
