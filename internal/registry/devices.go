@@ -140,7 +140,8 @@ func domainOf(rd Reader, issuer, domain string) error {
 	return fmt.Errorf("issuer %q may not certify %s, only %s: %w", issuer, domain, strings.Join(cas[0].Domains, ", "), trust.ErrInvalid)
 }
 
-// RetireDevice takes a device out of service for good: its certificates are revoked (cessationOfOperation) and its challenges are void.
+// RetireDevice takes a device out of service for good: its certificates are revoked (cessationOfOperation) and its challenges are void. More than
+// RevocationRules let one person revoke is a conflict.
 func (r *Registry) RetireDevice(ctx context.Context, p trust.Principal, id trust.DeviceID, comment string) (Revision, error) {
 	return r.update(ctx, p, ActDeviceRetire, string(id), func(t *txn) error {
 		d, err := get[trust.Device](t, tableDevices, string(id))
@@ -148,6 +149,9 @@ func (r *Registry) RetireDevice(ctx context.Context, p trust.Principal, id trust
 			return err
 		}
 		before := snapshot(d)
+		if err := r.spendDevice(t, id); err != nil {
+			return err
+		}
 		if err := t.revokeAll(id, trust.CessationOfOperation, comment); err != nil {
 			return err
 		}
@@ -160,7 +164,7 @@ func (r *Registry) RetireDevice(ctx context.Context, p trust.Principal, id trust
 }
 
 // ReassignDevice gives a device to another owner. Certificates that carry the old owner's address are revoked (affiliationChanged); the device is
-// pending until it enrols again.
+// pending until it enrols again. More than RevocationRules let one person revoke is a conflict.
 func (r *Registry) ReassignDevice(ctx context.Context, p trust.Principal, id trust.DeviceID, owner trust.Owner) (trust.Device, error) {
 	mail, domain, err := trust.Mail(owner.Mail)
 	if err != nil {
@@ -187,6 +191,9 @@ func (r *Registry) ReassignDevice(ctx context.Context, p trust.Principal, id tru
 			return t.audit(AuditEntry{Action: ActOwnerPut, Object: mail, After: snapshot(owner)})
 		}
 		before := snapshot(d)
+		if err := r.spendDevice(t, id); err != nil {
+			return err
+		}
 		if err := t.revokeAll(id, trust.AffiliationChanged, "reassigned to "+mail); err != nil {
 			return err
 		}

@@ -134,6 +134,30 @@ func (r *Registry) spendOne(t *txn, c trust.Certificate) error {
 	return err
 }
 
+// spendDevice is spend for all certificates of a device that is retired or gets another owner; too many is a conflict. Once they are revoked, by two persons, it
+// costs nothing.
+func (r *Registry) spendDevice(t *txn, id trust.DeviceID) error {
+	if !r.heldBack(t.p) {
+		return nil
+	}
+	all, err := t.certificatesOf(id)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, c := range all {
+		if c.Status != trust.Revoked {
+			n++
+		}
+	}
+	ok, err := r.spend(t, n)
+	if err == nil && !ok {
+		err = fmt.Errorf("it would revoke %d certificates, and one person may revoke %d in an hour (revocation.two_persons): suspend the device at once (`postern device suspend %s`), propose the revocation with `postern cert revoke --device %s`, and repeat this when another person has agreed: %w",
+			n, r.revocations.TwoPersons, id, id, trust.ErrConflict)
+	}
+	return err
+}
+
 // agreeToRevoke returns nil where p may revoke what is planned: because it is little enough, or because another person has proposed exactly that, whose
 // proposal's id is returned. Otherwise it stores a proposal, or finds the one that p made before, and returns it as a ProposedError.
 func (r *Registry) agreeToRevoke(ctx context.Context, p trust.Principal, plans []revokePlan, out []Revoked, reason trust.ReasonCode, comment string) (agreed string, err error) {

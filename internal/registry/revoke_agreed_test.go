@@ -207,3 +207,39 @@ func TestRevokeAgreedInterrupted(t *testing.T) {
 	}
 	w.countRevoked(300)
 }
+
+// Retiring and reassigning revoke too, so they are counted: one device after the other is no way around the second person. What two have agreed to costs nothing, a
+// device without certificates neither, and the policy is not held back here.
+func TestRetiringIsCounted(t *testing.T) {
+	w, all, targets := twoPersons(t, 6)
+	_, err := w.reg.RetireDevice(t.Context(), officer, all[0].Device, "")
+	w.must(err)
+	_, err = w.reg.ReassignDevice(t.Context(), officer, all[1].Device, trust.Owner{Mail: "bob@contoso.com"})
+	w.must(err)
+	_, err = w.reg.Revoke(t.Context(), officer, "contoso", all[2].Serial, trust.KeyCompromise, "")
+	w.must(err)
+	_, err = w.reg.RetireDevice(t.Context(), officer, all[3].Device, "")
+	w.want(err, trust.ErrConflict)
+	if !strings.Contains(err.Error(), "revocation.two_persons") || !strings.Contains(err.Error(), "postern cert revoke --device "+string(all[3].Device)) {
+		t.Error(err)
+	}
+	_, err = w.reg.ReassignDevice(t.Context(), officer, all[3].Device, trust.Owner{Mail: "bob@contoso.com"})
+	w.want(err, trust.ErrConflict)
+	w.countRevoked(3)
+	if d, err := w.reg.Device(t.Context(), all[3].Device); err != nil || d.State != trust.Active || d.Owner != "alice@contoso.com" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	_, err = w.reg.RetireDevice(t.Context(), officer, w.device("alice@contoso.com").ID, "never enrolled")
+	w.must(err)
+	prop := w.propose(officer, targets[3:4])
+	_, _, _, err = w.reg.ApproveRevocation(t.Context(), second, prop.ID)
+	w.must(err)
+	_, err = w.reg.RetireDevice(t.Context(), officer, all[3].Device, "")
+	w.must(err)
+	_, err = w.reg.RetireDevice(t.Context(), trust.Principal{Kind: "policy", Name: "digest"}, all[4].Device, "")
+	w.must(err)
+	w.countRevoked(5)
+	w.pass(62 * time.Minute)
+	_, err = w.reg.RetireDevice(t.Context(), officer, all[5].Device, "")
+	w.must(err)
+}
