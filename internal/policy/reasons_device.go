@@ -17,12 +17,14 @@ var stateSayings = []saying{
 		text: "The device {device.id} has been suspended since {device.suspended_at|time} (reason: {device.suspend_reason}).",
 		remedy: "Reinstate the device when the cause is settled (`postern device reinstate {device.id}`): mail returns at once, with the same certificate. " +
 			"Who suspended it: `postern audit list --object {device.id}`.",
-		facts: "owner.mail device.serial_number", say: saySuspended},
+		facts: "owner.mail device.serial_number", say: while("owner.suspended", "Reinstate the device when the cause is settled (`postern device reinstate {device.id}`); mail returns when its owner is reinstated too. "+
+			"Who suspended it: `postern audit list --object {device.id}`.")},
 	{code: "owner_suspended", page: "revoked",
 		text: "The owner {owner.mail} has been suspended since {owner.suspended_at|time} (reason: {owner.suspend_reason}), with every device.",
 		remedy: "Reinstate the owner when the cause is settled (`postern owner reinstate {owner.mail}`): mail returns at once, with the same certificates. " +
 			"Who suspended the owner: `postern audit list --object {owner.mail}`.",
-		facts: "device.id device.serial_number", say: sayOwnerSuspended},
+		facts: "device.id device.serial_number", say: while("device.suspended", "Reinstate the owner when the cause is settled (`postern owner reinstate {owner.mail}`): mail returns at once on the owner's other devices, and here when the "+
+			"device is reinstated too. Who suspended the owner: `postern audit list --object {owner.mail}`.")},
 	{code: "device_quarantined", page: "managed",
 		text: "The device {device.id} is kept from mail until somebody has looked at it (quarantined).",
 		remedy: "A PKI officer lets it in again when the cause is settled (`postern device unblock {device.id}`), or retires it (`postern device retire {device.id}`). " +
@@ -80,20 +82,14 @@ var deviceSayings = []saying{
 		facts:  "claimed.device_id claimed.user_agent"},
 }
 
-// saySuspended does not promise mail while the owner is suspended too.
-func saySuspended(w words) (text, remedy string) {
-	if w.says("owner.suspended", "true") {
-		return "", "Reinstate the device when the cause is settled (`postern device reinstate {device.id}`); mail returns when its owner is reinstated too. Who suspended it: `postern audit list --object {device.id}`."
+// while returns another remedy for as long as a fact is true: who is suspended in two ways is not promised mail when one of them ends.
+func while(fact, remedy string) func(words) (text, remedy string) {
+	return func(w words) (string, string) {
+		if w.says(fact, "true") {
+			return "", remedy
+		}
+		return "", ""
 	}
-	return "", ""
-}
-
-// sayOwnerSuspended does not promise mail to a device that is suspended itself.
-func sayOwnerSuspended(w words) (text, remedy string) {
-	if w.says("device.suspended", "true") {
-		return "", "Reinstate the owner when the cause is settled (`postern owner reinstate {owner.mail}`): mail returns at once on the owner's other devices, and here when the device is reinstated too. Who suspended the owner: `postern audit list --object {owner.mail}`."
-	}
-	return "", ""
 }
 
 // sayUnmanaged says what is missing, and what helps first.
