@@ -36,6 +36,9 @@ func (m *policyMetrics) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *policyMetrics) Collect(to chan<- prometheus.Metric) {
 	e := m.active.Load()
+	if e == nil {
+		return // none is open yet
+	}
 	cache := e.CacheStats()
 	to <- prometheus.MustNewConstMetric(m.inForce, prometheus.GaugeValue, 1, e.Digest())
 	for d, n := range map[*prometheus.Desc]uint64{m.faults: e.Faults().Count, m.left: e.LeftToOPA(), m.remembered: cache.Hits, m.evaluated: cache.Misses} {

@@ -31,6 +31,11 @@ func TestPolicyMetrics(t *testing.T) {
 		}
 	}
 	reg := prometheus.NewRegistry()
+	reg.MustRegister(newPolicyMetrics(policy.NewActive(nil)))
+	if all, err := reg.Gather(); err != nil || len(all) != 0 {
+		t.Errorf("before the first policy: %v, %v", all, err)
+	}
+	reg = prometheus.NewRegistry()
 	reg.MustRegister(newPolicyMetrics(policy.NewActive(e)))
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // A rule that is said of every request stops everybody. Whether it is cannot be read off it, but tried: on every sample; on every sample as another company
@@ -19,7 +21,7 @@ import (
 // alwaysTime bounds the trial. What takes longer goes unnoticed: it is for a warning.
 const alwaysTime = 5 * time.Second
 
-// always warns of the rules of teams that speak whatever is asked.
+// always warns of the rules of teams that speak whatever is asked, and of those that would make a fault of a request that the samples are not.
 func (p *program) always(ctx context.Context) (warnings []Problem) {
 	if p.replaced {
 		return nil
@@ -31,7 +33,8 @@ func (p *program) always(ctx context.Context) (warnings []Problem) {
 			continue
 		}
 		all, commands := p.variedSamples(entry)
-		speak := p.speakingIn(ctx, entry, all)
+		speak, faults := p.speakingIn(ctx, entry, all)
+		warnings = append(warnings, faults...)
 		for _, f := range p.files {
 			m := p.modules[f.name]
 			if m == nil || f.builtin || f.test() || entryOf(m.Package) != entry {
@@ -67,18 +70,27 @@ type spokeIn struct{ all, commands int }
 type variedSample struct {
 	input   *ast.Term
 	command bool
+	named   string // what it has for names; empty: its own
 }
 
-// speakingIn asks all rules of teams about every input, and counts by the line of the rule. One that cannot be asked has no rule speak.
-func (p *program) speakingIn(ctx context.Context, entry string, inputs []variedSample) map[line]spokeIn {
+// speakingIn asks all rules of teams about every input, and counts by the line of the rule. One that cannot be asked has no rule speak, and is a warning where
+// the rule is written.
+func (p *program) speakingIn(ctx context.Context, entry string, inputs []variedSample) (map[line]spokeIn, []Problem) {
 	counts := map[line]spokeIn{}
 	query, _, problems, err := p.query(ctx, entry, "data.postern."+entry+".team")
 	if err != nil || len(problems) > 0 {
-		return counts
+		return counts, nil
 	}
+	var faults []Problem
+	seen := map[line]bool{}
 	for _, in := range inputs {
 		spoke := newSpeaking()
 		if _, err := query.Eval(ctx, rego.EvalParsedInput(in.input.Value), rego.EvalQueryTracer(spoke)); err != nil {
+			var at *topdown.Error
+			if errors.As(err, &at) && at.Location != nil && at.Code != topdown.CancelErr && !seen[line{at.Location.File, at.Location.Row}] {
+				seen[line{at.Location.File, at.Location.Row}] = true
+				faults = append(faults, wouldFail(at, in.named))
+			}
 			continue
 		}
 		for at := range spoke.rules {
@@ -90,7 +102,17 @@ func (p *program) speakingIn(ctx context.Context, entry string, inputs []variedS
 			counts[at] = n
 		}
 	}
-	return counts
+	return counts, faults
+}
+
+// wouldFail warns of an error that the samples do not come to.
+func wouldFail(err *topdown.Error, named string) Problem {
+	of := "a request of another company"
+	if named != "" {
+		of = fmt.Sprintf("one in which the user, the device or another name is %q", named)
+	}
+	return at(err.Location, fmt.Sprintf("this would be a fault of %s: %s", of, err.Message),
+		"look first whether the value has the form that is expected, as by is_number(x); in data of your own a time that is compared with input.now is a number of seconds")
 }
 
 // variedSamples are what is tried of an entry point, and how many of them are commands.
@@ -134,14 +156,14 @@ func varied[I any, P interface {
 }](all *[]variedSample, sample I, first bool, texts []string, elsewhere func(I) P, surround func(P), command bool) {
 	here := sample
 	surround(&here)
-	*all = append(*all, variedSample{P(&here).value(), command}, variedSample{elsewhere(sample).value(), command})
+	*all = append(*all, variedSample{P(&here).value(), command, ""}, variedSample{elsewhere(sample).value(), command, ""})
 	if !first {
 		return
 	}
 	for _, s := range texts {
 		in := elsewhere(sample)
 		nameAll(reflect.ValueOf(in).Elem(), s)
-		*all = append(*all, variedSample{in.value(), command})
+		*all = append(*all, variedSample{in.value(), command, s})
 	}
 }
 
@@ -195,7 +217,7 @@ func nameAll(v reflect.Value, s string) {
 	for i := range v.NumField() {
 		f, tag := v.Field(i), v.Type().Field(i).Tag
 		switch {
-		case tag.Get("enum") != "":
+		case tag.Get("enum") != "", tag.Get("json") == "source_ip": // never another word, never anything but an address
 		case f.Kind() == reflect.Struct:
 			nameAll(f, s)
 		case f.Kind() == reflect.String:
