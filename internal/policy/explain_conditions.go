@@ -200,7 +200,7 @@ func (a *inquiry) why(codes []string) (why string) {
 // teamCondition is that every rule of a team lets the request pass, with the rules that do and where they are written; false where no team has rules.
 func (p *program) teamCondition(entry string, a *inquiry, approved bool) (Condition, bool) {
 	c := Condition{Rule: "no_rule_of_a_team", Text: "every rule that a team of the company wrote lets it pass", Holds: true}
-	var codes, rules []string
+	var codes, rules, asides []string
 	a.said.Sorted().Foreach(func(t *ast.Term) {
 		said, ok := t.Value.(*ast.Array)
 		if !ok || said.Len() != 3 || approved && plain(said.Elem(1)) == "quarantine" {
@@ -212,8 +212,15 @@ func (p *program) teamCondition(entry string, a *inquiry, approved bool) (Condit
 		}
 		reason.Rule = "postern." + entry + ".team." + plain(said.Elem(0))
 		codes, rules = append(codes, reason.Code), append(rules, reason.Code+" is said by "+reason.Rule+p.placeOf(reason.Rule, reason.Code))
+		asides = append(asides, Condition{Why: a.why([]string{reason.Code})}.Aside())
 	})
-	if slices.Sort(rules); len(codes) > 0 {
+	if len(codes) > 0 {
+		if len(slices.Compact(slices.Clone(asides))) > 1 { // else it is said once, of all
+			for i := range rules {
+				rules[i] += asides[i]
+			}
+		}
+		slices.Sort(rules)
 		c.Holds, c.Text = false, c.Text+"; against it: "+strings.Join(slices.Compact(rules), "; ")
 		c.Why = a.why(codes)
 		c.Waived = c.Why != ""

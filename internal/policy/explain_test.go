@@ -178,3 +178,20 @@ deny contains "secret" if {
 		})
 	}
 }
+
+// Of two rules of a team of which an exception lifts one, the other stands in the way, and which is which is said.
+func TestExplainOneOfTwoLifted(t *testing.T) {
+	files := Files{"a.rego": []byte("package postern.access.team.a\n\ndeny contains \"first\" if input.device.model == \"x\"\n\nquarantine contains \"second\" if input.device.model == \"x\"\n\n" +
+		"except contains {\"id\": \"E\", \"granted_by\": \"c\", \"until\": 1798761599, \"reasons\": [\"first\"]} if input.owner.mail == \"alice@contoso.com\"\n")}
+	in := managedSample()
+	in.Device.Model = "x"
+	x, err := Explain(t.Context(), Options{Files: files}, &in)
+	if err != nil || x.Decision.Action != trust.Quarantine {
+		t.Fatalf("%+v, %v", x, err)
+	}
+	last := x.Conditions[len(x.Conditions)-1]
+	const want = "against it: first is said by postern.access.team.a (a.rego:3) (lifted by an exception: this did not refuse it); second is said by postern.access.team.a (a.rego:5)"
+	if last.Waived || !strings.HasSuffix(last.Text, want) {
+		t.Errorf("%+v", last)
+	}
+}
