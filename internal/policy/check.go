@@ -143,7 +143,9 @@ func (p *program) formatted() []Problem {
 			line++
 		}
 		problem := Problem{File: f.name, Line: line + 1, Message: "not formatted", Advice: "run opa fmt -w " + path.Base(f.name)}
-		if line < len(should) {
+		if bytes.Contains(f.content, []byte("\r\n")) {
+			problem.Message = "not formatted: lines end as on Windows, with a carriage return before the line feed"
+		} else if line < len(should) {
 			problem.Advice = fmt.Sprintf("write %q here, or run opa fmt", should[line])
 		}
 		problems = append(problems, problem)

@@ -106,7 +106,7 @@ func readBuiltin() ([]file, error) {
 
 // readPath reads one file, or a directory with everything below it. Symbolic links to files are followed, because mounted configuration consists of
 // them; hidden files, directories named schemas, Markdown and backups of editors are passed over, and anything else is a problem: a policy whose file
-// was misnamed must not vanish without a word.
+// was misnamed must not vanish without a word. A directory without any file is an error: what a team keeps out must not come in because its rules are not there.
 func readPath(root string) ([]file, []Problem, error) {
 	info, err := os.Stat(root)
 	if err != nil {
@@ -150,6 +150,9 @@ func readPath(root string) ([]file, []Problem, error) {
 		files = append(files, f)
 		return err
 	})
+	if err == nil && len(files) == 0 && len(problems) == 0 {
+		err = fmt.Errorf("%s holds neither policies nor data, as a volume that is not mounted: name no directory (policy.path), or activate built-in, for the built-in policies alone", root)
+	}
 	return files, problems, err
 }
 

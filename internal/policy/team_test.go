@@ -325,6 +325,15 @@ func TestCheck(t *testing.T) {
 	if err != nil || len(r.Problems) != 2 || !strings.Contains(r.Problems[0].String(), "a.rego:3: not formatted") || !strings.Contains(r.Problems[1].String(), "b.rego:1:1") {
 		t.Errorf("%+v, %v", r, err)
 	}
+	r, err = Check(t.Context(), Options{Timeout: patient, Path: dir(t, map[string]string{"a.rego": strings.ReplaceAll(teamDeny, "\n", "\r\n")})})
+	if err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0].String(), "a.rego:1: not formatted: lines end as on Windows") || !strings.Contains(r.Problems[0].Advice, "opa fmt -w a.rego") {
+		t.Errorf("%+v, %v", r.Problems, err)
+	}
+	for _, files := range []map[string]string{{}, {"README.md": "# Ours\n", ".hidden.rego": teamDeny}} {
+		if _, err := Load(t.Context(), Options{Path: dir(t, files)}); err == nil || !strings.Contains(err.Error(), "holds neither policies nor data") {
+			t.Errorf("%v: %v", files, err)
+		}
+	}
 	if _, err := Check(t.Context(), Options{Path: "no/such/directory"}); err == nil {
 		t.Error("a directory that is not there")
 	}

@@ -93,7 +93,7 @@ func (r *Registry) grantable(e trust.Exception) error {
 	case life < MinException:
 		return fmt.Errorf("exception %w: its end is missing, past or less than %s away", trust.ErrInvalid, MinException)
 	case life > longest:
-		return fmt.Errorf("exception %w: it may last %s at most (policy.max_exception): what has to last longer belongs into the policy", trust.ErrInvalid, longest)
+		return fmt.Errorf("exception %w: it may last %s at most (policy.max_exception): what has to last longer belongs into the policy", trust.ErrInvalid, inDays(longest))
 	}
 	for _, code := range e.Reasons {
 		if !reasonCode.MatchString(code) {
@@ -202,4 +202,12 @@ func (r *Registry) deleteExceptions(ctx context.Context, before time.Time) (int,
 			t.Delete(tableMeta, exceptionOfKey(e))
 			t.Touch(KindException, id)
 		})
+}
+
+// inDays writes a period as people would, where it is whole days.
+func inDays(d time.Duration) string {
+	if days := d / (24 * time.Hour); days > 1 && d%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%d days", days)
+	}
+	return d.String()
 }

@@ -142,8 +142,12 @@ func TestExceptionsThatAreNotGranted(t *testing.T) {
 		}
 		w.want(err, c.want)
 	}
-	w.reg.WithPolicyRules(registry.PolicyRules{MaxException: 2 * time.Hour})
 	e := w.exception("alice@contoso.com", "")
+	e.Until = w.now().Add(registry.DefaultMaxException + time.Hour)
+	if _, _, err = w.reg.GrantException(t.Context(), desk, e); err == nil || !strings.Contains(err.Error(), "it may last 30 days at most") {
+		t.Error(err)
+	}
+	w.reg.WithPolicyRules(registry.PolicyRules{MaxException: 2 * time.Hour})
 	e.Until = w.now().Add(3 * time.Hour)
 	_, _, err = w.reg.GrantException(t.Context(), desk, e)
 	w.want(err, trust.ErrInvalid)

@@ -154,6 +154,7 @@ func TestNothingStartsWithoutTheTeamsPolicy(t *testing.T) {
 		"a bundle server that is away":    {Bundle: &BundleSection{URL: b.URL, Every: Duration(time.Minute), Unsigned: true}},
 		"a directory that is not there":   {Path: filepath.Join(dir, "missing")},
 		"a directory that is not allowed": {Path: dir},
+		"an empty directory":              {Path: t.TempDir()},
 	} {
 		k, err := newPolicyKeeper(cfg, registry.New(registrytest.Store(t), time.Now, slog.New(slog.DiscardHandler)), time.Now, slog.New(slog.DiscardHandler))
 		if err != nil {
@@ -162,6 +163,30 @@ func TestNothingStartsWithoutTheTeamsPolicy(t *testing.T) {
 		if _, err := k.open(t.Context()); err == nil {
 			t.Errorf("%s: it starts", name)
 		}
+	}
+}
+
+// A directory that is empty for a while, as one that is being replaced, leaves the policy before in force.
+func TestEmptiedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "team.rego")
+	if err := os.WriteFile(name, []byte("package postern.access.team.rule\n\ndeny contains \"no_mail\" if input.claimed.device_id == \"x\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k, err := newPolicyKeeper(Policy{Path: dir}, registry.New(registrytest.Store(t), time.Now, slog.New(slog.DiscardHandler)), time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := k.active.Load().Digest()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	k.look(t.Context())
+	if said := k.problems(); k.active.Load().Digest() != first || len(said) != 1 || !strings.Contains(said[0], "holds neither policies nor data") {
+		t.Errorf("in force is %s, problems %q", k.active.Load().Digest(), said)
 	}
 }
 
