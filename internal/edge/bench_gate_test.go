@@ -24,14 +24,19 @@ func measuredOnce(b *testing.B) {
 type contestant struct {
 	name         string
 	gate, client *process
-	every        int // requests until one has facts that nobody has seen; 0: none has
+	every        int  // requests until one has facts that nobody has seen; 0: none has
+	logs         bool // of the peer: it keeps what it has decided, as ours does
 	cost, rate   []float64
 }
 
-// contest lets all contestants take turns, after one round that does not count, and says what a request cost the gate's processor.
+// contest lets all contestants take turns, after one round that does not count and the time after which our forwarder trusts the upstream to leave connections
+// open, and says what a request cost the gate's processor.
 func contest(b *testing.B, requests int, all ...*contestant) {
 	b.Helper()
 	for round := range benchRounds + 1 {
+		if round == 1 {
+			time.Sleep(proofTime + time.Second)
+		}
 		for _, c := range all {
 			spent := c.gate.cpu()
 			took, err := strconv.ParseFloat(c.client.ask(fmt.Sprint(requests, c.every)), 64)
@@ -85,11 +90,12 @@ func BenchmarkKeptConnections(b *testing.B) {
 		c.client = s.client(b, addr, load)
 		all = append(all, c)
 	}
-	c := &contestant{name: "nginx, auth_request, opa run"}
-	var addr string
-	c.gate, addr = s.nginxOPA(b, upstream)
-	c.client = s.client(b, addr, load)
-	all = append(all, c)
+	for _, c := range []*contestant{{name: "nginx, auth_request, opa run"}, {name: "the same, with decision log", logs: true}} {
+		var addr string
+		c.gate, addr = s.nginxOPA(b, upstream, c.logs)
+		c.client = s.client(b, addr, load)
+		all = append(all, c)
+	}
 	contest(b, requests, all...)
 	for _, c := range all[:2] {
 		var hits, misses float64
@@ -99,6 +105,7 @@ func BenchmarkKeptConnections(b *testing.B) {
 	ratio(b, "cached/forwarder", all[0], all[2])
 	ratio(b, "cached/nginx+opa", all[0], all[3])
 	ratio(b, "missed/nginx+opa", all[1], all[3])
+	ratio(b, "missed/nginx+opa+log", all[1], all[4])
 }
 
 // BenchmarkFullHandshakes: each request on a new connection, with 400,000 revoked certificates.
@@ -256,8 +263,9 @@ http {
 }
 `
 
-// nginxOPA is what somebody would build from parts: nginx asks opa run, which knows the devices, for every request.
-func (s *site) nginxOPA(b *testing.B, upstream string) (p *process, addr string) {
+// nginxOPA is what somebody would build from parts: nginx asks opa run, which knows the devices, for every request. With logs it tells its decisions, to
+// nobody.
+func (s *site) nginxOPA(b *testing.B, upstream string, logs bool) (p *process, addr string) {
 	b.Helper()
 	nginx, opa := peertest.Find(b, "nginx"), findOPA(b)
 	var pairs []keyPair
@@ -270,7 +278,11 @@ func (s *site) nginxOPA(b *testing.B, upstream string) (p *process, addr string)
 	(&site{dir}).write(b, "data.json", map[string]any{"devices": devices})
 	fatal(b, os.WriteFile(filepath.Join(dir, "policy.rego"), []byte(opaPolicy), 0o600))
 	at := freeAddress(b)
-	server := start(b, 0, []string{"GOMAXPROCS=1"}, opa, "run", "--server", "--addr", at, "--log-level", "error", "--skip-version-check", filepath.Join(dir, "data.json"), filepath.Join(dir, "policy.rego"))
+	command := []string{"-c", `exec "$@" 2>/dev/null`, "sh", opa, "run", "--server", "--addr", at, "--log-level", "error", "--skip-version-check", filepath.Join(dir, "data.json"), filepath.Join(dir, "policy.rego")}
+	if logs {
+		command = append(command, "--set", "decision_logs.console=true")
+	}
+	server := start(b, 0, []string{"GOMAXPROCS=1"}, "sh", command...)
 	waitFor(b, time.Minute, func() bool {
 		resp, err := http.Get("http://" + at + "/health")
 		if err == nil {

@@ -114,6 +114,9 @@ func FactsOfExceptions(all []trust.Exception, now time.Time) []ExceptionFacts {
 
 // exceptionTerms makes the list as a policy sees it.
 func exceptionTerms(all []ExceptionFacts) pair {
+	if len(all) == 0 {
+		return pair{keys["exceptions"], ast.InternedEmptyArray}
+	}
 	terms := make([]*ast.Term, len(all))
 	for i := range all {
 		e := &all[i]

@@ -55,6 +55,9 @@ func boolean(name string, b bool) pair { return pair{keys[name], ast.InternedTer
 func set(name string, m map[string]bool) pair { return pair{keys[name], setTerm(m)} }
 
 func setTerm(m map[string]bool) *ast.Term {
+	if len(m) == 0 {
+		return ast.InternedEmptyObject
+	}
 	pairs := make([]pair, 0, len(m))
 	for k, in := range m {
 		pairs = append(pairs, pair{ast.StringTerm(k), ast.InternedTerm(in)})
@@ -65,6 +68,9 @@ func setTerm(m map[string]bool) *ast.Term {
 func table(name string, m map[string]string) pair { return pair{keys[name], tableTerm(m)} }
 
 func tableTerm(m map[string]string) *ast.Term {
+	if len(m) == 0 {
+		return ast.InternedEmptyObject
+	}
 	pairs := make([]pair, 0, len(m))
 	for k, value := range m {
 		pairs = append(pairs, pair{ast.StringTerm(k), ast.StringTerm(value)})
@@ -75,6 +81,9 @@ func tableTerm(m map[string]string) *ast.Term {
 func array(name string, s []string) pair { return pair{keys[name], arrayTerm(s)} }
 
 func arrayTerm(s []string) *ast.Term {
+	if len(s) == 0 {
+		return ast.InternedEmptyArray
+	}
 	terms := make([]*ast.Term, len(s))
 	for i, v := range s {
 		terms[i] = ast.StringTerm(v)
