@@ -183,7 +183,6 @@ func (x *Index) setCertificate(p *packed) {
 func (x *Index) putCertificate(p *packed) {
 	if old, known := x.certs[p.id]; known {
 		x.count(old, -1)
-		x.topics.touch(topicDevice, x.names.text[old.device])
 	}
 	x.certs[p.id] = p.row
 	x.count(p.row, 1)

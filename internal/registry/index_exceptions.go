@@ -66,10 +66,9 @@ func (x *Index) fetchException(rd Reader, id string) (func(), error) {
 	return func() { x.touchException(id); x.exceptions.put(e); x.touchException(id) }, err
 }
 
-// touchException marks what an exception is for, as it is known at the moment.
+// touchException marks the owner of an exception, one for a device too, as it is known at the moment.
 func (x *Index) touchException(id string) {
 	if e, ok := x.exceptions.byID[id]; ok {
-		x.topics.touch(topicDevice, string(e.Device))
 		x.topics.touch(topicOwner, e.Owner)
 	}
 }

@@ -138,17 +138,15 @@ func (r *Reading) Owner(mail string) (trust.Owner, bool) {
 	return r.index.Owner(mail)
 }
 
-// Fleet is Index.Fleet.
+// Fleet is Index.Fleet. A device that changes marks its owner.
 func (r *Reading) Fleet(owner string, id trust.DeviceID) (count, place int) {
 	r.note(topicOwner, owner)
-	r.note(topicDevice, string(id))
 	return r.index.Fleet(owner, id)
 }
 
-// ExceptionsFor is Index.ExceptionsFor.
+// ExceptionsFor is Index.ExceptionsFor. An exception for a device marks its owner.
 func (r *Reading) ExceptionsFor(d trust.Device) []trust.Exception {
 	r.note(topicOwner, d.Owner)
-	r.note(topicDevice, string(d.ID))
 	return r.index.ExceptionsFor(d)
 }
 
