@@ -2,8 +2,10 @@ package edge_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -68,10 +70,106 @@ func changes(ctx context.Context) (all []changing) {
 			_, err := w.reg.SetDeviceState(ctx, root, first.ID, trust.Active, "")
 			return err
 		}, reason: "too_many_devices"},
+		changing{name: "exception for the device", before: func(w *world) { w.noExceptions() }, do: func(w *world, d trust.Device, _ trust.Serial) error {
+			return w.except(trust.Exception{Device: d.ID})
+		}, reason: "no_exceptions"},
+		changing{name: "exception for the owner", before: func(w *world) { w.noExceptions() }, do: func(w *world, d trust.Device, _ trust.Serial) error {
+			return w.except(trust.Exception{Owner: d.Owner})
+		}, reason: "no_exceptions"},
 		changing{name: "registry silent", do: func(w *world, _ trust.Device, _ trust.Serial) error {
 			w.clock.advance(16 * time.Minute)
 			return w.reg.Store().Close()
 		}, reason: "registry_stale"})
+}
+
+// noExceptions has the policy refuse whoever has an exception, whatever that is for.
+func (w *world) noExceptions() {
+	dir := w.t.TempDir()
+	must(w.t, os.WriteFile(dir+"/team.rego", []byte("package postern.access.team.test\n\ndeny contains \"no_exceptions\" if count(input.exceptions) > 0\n"), 0o600))
+	engine, err := policy.Load(w.t.Context(), policy.Options{Path: dir, Timeout: 5 * time.Second})
+	must(w.t, err)
+	w.active.Swap(engine)
+}
+
+// except grants an exception from a rule that nobody has.
+func (w *world) except(e trust.Exception) error {
+	e.Reasons, e.Until, e.Comment = []string{"a_rule"}, w.clock.now().Add(time.Hour), "why"
+	_, _, err := w.reg.GrantException(w.t.Context(), root, e)
+	return err
+}
+
+// While there is an exception, for whatever, a command is looked at each time; afterwards it is known again.
+func TestKnownUnderExceptions(t *testing.T) {
+	for _, e := range []trust.Exception{{Owner: alice}, {}} {
+		w := newWorld(t, options{})
+		d, c := w.managed(alice, "")
+		phone, k := w.phone(&c, false), command("Sync", alice, aliceEAS)
+		w.know(phone, k)
+		if e.Owner == "" {
+			e.Device = d.ID
+		}
+		must(t, w.except(e))
+		w.sync()
+		before := w.active.Load().CacheStats().Again
+		for range 3 {
+			if got := w.do(phone, k); phoneSees(got) != mail {
+				t.Errorf("with an exception: the phone sees %s", phoneSees(got))
+			}
+		}
+		if after := w.active.Load().CacheStats().Again; after != before {
+			t.Errorf("%d of 3 commands were known", after-before)
+		}
+		all, err := w.reg.Exceptions(t.Context(), registry.ExceptionFilter{Live: true})
+		must(t, err)
+		_, _, err = w.reg.RevokeException(t.Context(), root, all[0].ID, "settled")
+		must(t, err)
+		w.sync()
+		w.know(phone, k)
+	}
+}
+
+// A CA that joins the others is seen with the next command, which is known again after it; one that takes the place of the phone's, as with a backup that is
+// restored, ends what was known.
+func TestKnownUnderAnotherCA(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		w := newWorld(t, options{})
+		_, c := w.managed(alice, "")
+		phone, k := w.phone(&c, h2), command("Sync", alice, aliceEAS)
+		w.know(phone, k)
+		before := w.active.Load().CacheStats().Again
+		w.putCA("contoso/issuing-2", registry.CA{Issuer: "contoso", ID: "issuing-2", Domains: []string{"contoso.com", "two.contoso.com"}})
+		if got, after := w.do(phone, k), w.active.Load().CacheStats().Again; phoneSees(got) != mail || after != before {
+			t.Errorf("beside another CA: the phone sees %s, known: %v", phoneSees(got), after != before)
+		}
+		w.know(phone, k)
+		w.putCA("contoso/issuing", registry.CA{Issuer: "contoso", ID: "issuing", Domains: []string{"contoso.com", "one.contoso.com"}})
+		got := w.do(phone, k)
+		if phoneSees(got) == mail {
+			t.Fatal("in place of its CA there is another, and the phone gets mail")
+		}
+		if _, codes := w.reasons(got.reference); !slices.Contains(codes, "certificate_not_trusted") {
+			t.Errorf("reasons %q", codes)
+		}
+	}
+}
+
+// putCA puts a CA with a new certificate into the store, whatever was there, and waits until the edge goes by it: it serves the last of its domains then.
+func (w *world) putCA(key string, ca registry.CA) {
+	w.t.Helper()
+	ca.DER = newAuthority(w.t, key).cert.Raw
+	raw, err := json.Marshal(ca)
+	must(w.t, err)
+	_, err = w.reg.Store().Update(w.t.Context(), func(tx registry.Writer) error {
+		tx.Put("cas", key, raw)
+		tx.Touch(registry.KindCA, key)
+		return nil
+	})
+	must(w.t, err)
+	stranger := w.phone(nil, false)
+	w.eventually(func() bool {
+		asked := call{method: "GET", path: "/autodiscover/autodiscover.json", query: "Protocol=ActiveSync&Email=a@" + ca.Domains[len(ca.Domains)-1]}
+		return w.do(stranger, asked).status == http.StatusOK
+	})
 }
 
 // What a connection knows of a command is worth nothing once anything that the decision depends on has changed.
