@@ -69,12 +69,19 @@ func (e *Edge) servesMail(tenant, email string) bool {
 
 // serverURL is a path of this gate, at the port that the phone used: under the name which it asked, which is one of ours, or under the one that stands for it.
 func (e *Edge) serverURL(r *http.Request, path string) string {
-	host := strings.ToLower(r.Host)
-	if name, ok := e.cfg.Names[hostName(host)]; ok {
-		_, port, err := net.SplitHostPort(host)
-		if host = name; err == nil && port != "443" {
-			host = net.JoinHostPort(name, port)
-		}
+	name := hostName(r.Host)
+	if known, ok := e.cfg.Names[name]; ok {
+		name = known
 	}
-	return (&url.URL{Scheme: "https", Host: host, Path: path}).String()
+	return (&url.URL{Scheme: "https", Host: ownAuthority(name, r.Host), Path: path}).String()
+}
+
+// ownAuthority is a name of this gate with the port at which it was asked, unless that is the one of https. What a client has put around them, such as the dot
+// of the root, is not handed on: certificates do not have it.
+func ownAuthority(name, asked string) string {
+	port := "443"
+	if _, p, err := net.SplitHostPort(asked); err == nil && p != "" {
+		port = p
+	}
+	return strings.TrimSuffix(net.JoinHostPort(name, port), ":443")
 }

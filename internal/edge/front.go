@@ -28,7 +28,7 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 		closeWith(w, http.StatusMisdirectedRequest)
 		return
 	}
-	if !plainTarget(r.RequestURI) {
+	if !plainTarget(r.RequestURI) || !plainPort(r.Host) {
 		closeWith(w, http.StatusBadRequest)
 		return
 	}

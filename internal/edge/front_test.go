@@ -241,6 +241,29 @@ func TestAutodiscover(t *testing.T) {
 	}
 }
 
+// TestOwnAddress: whatever way a client writes the gate's name, the address that it is given is one that works; what is no port is refused.
+func TestOwnAddress(t *testing.T) {
+	w, _ := oauthWorld(t)
+	c := w.phone(nil, false)
+	for host, want := range map[string]string{gateHost: "", gateHost + ":443": "", "MAIL.Contoso.com.": "", gateHost + ":": "", gateHost + ".:8443": ":8443",
+		gateHost + ":x": "none", gateHost + ":0": "none", gateHost + ":99999": "none", gateHost + ":+1": "none"} {
+		got := w.do(c, call{method: "GET", path: "/autodiscover/autodiscover.json", query: "Email=" + alice + "&Protocol=ActiveSync", host: host})
+		challenge := w.do(c, call{method: "GET", auth: "Bearer", host: host})
+		if want == "none" {
+			if got.status != 400 || challenge.status != 400 {
+				t.Errorf("%s: %d %s, %d", host, got.status, got.body, challenge.status)
+			}
+			continue
+		}
+		if here := `"https://` + gateHost + want + `/Microsoft-Server-ActiveSync"`; !strings.Contains(got.body, here) {
+			t.Errorf("%s: %d %s", host, got.status, got.body)
+		}
+		if here := `"https://` + gateHost + want + `/proxyservice/oauth2/authorize"`; !strings.Contains(challenge.header.Get("WWW-Authenticate"), here) {
+			t.Errorf("%s: %v", host, challenge.header)
+		}
+	}
+}
+
 // TestAutodiscoverEWS: where Exchange Web Services pass, clients that ask for them are led here too.
 func TestAutodiscoverEWS(t *testing.T) {
 	for _, on := range []bool{false, true} {

@@ -1,7 +1,9 @@
 package edge
 
 import (
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -86,4 +88,14 @@ func plainTarget(target string) bool {
 		}
 	}
 	return true
+}
+
+// plainPort reports whether the port of a Host header, if it has one, is a port (RFC 9110, sections 4.2.3 and 7.2). It comes back in addresses of this gate.
+func plainPort(authority string) bool {
+	_, port, err := net.SplitHostPort(authority)
+	if err != nil || port == "" {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }

@@ -208,7 +208,7 @@ func (e *Edge) ownChallenge(h http.Header, q *request) {
 	if e.front == nil || len(values) == 0 {
 		return
 	}
-	uri := (&url.URL{Scheme: "https", Host: strings.ToLower(q.authority), Path: PathOAuth + "authorize"}).String()
+	uri := (&url.URL{Scheme: "https", Host: ownAuthority(q.host, q.authority), Path: PathOAuth + "authorize"}).String()
 	own := make([]string, len(values)) // the values may be shared with other answers
 	for i, v := range values {
 		own[i] = oauth.RewriteChallenge(v, uri)

@@ -87,6 +87,8 @@ func TestRedirectsStayInside(t *testing.T) {
 		{"see other: the command was taken", 303, here, fault},
 		{"multiple choices", 300, here, fault},
 		{"not modified", 304, here, fault},
+		{"a proxy that wants a password", 407, here, fault},
+		{"another protocol", 426, here, fault},
 		{"nowhere", 451, "", fault},
 		{"a server that is not allowed", 451, "https://evil.example/Microsoft-Server-ActiveSync", fault},
 		{"redirect to a server that is not allowed", 302, "https://evil.example/Microsoft-Server-ActiveSync", fault},

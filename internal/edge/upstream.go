@@ -101,9 +101,14 @@ func timeoutFor(c eas.Command) time.Duration {
 	return answerTimeout
 }
 
-// leadsAway reports an answer that would lead a phone to another server (RFC 9110, section 15.4; MS-ASHTTP, section 3.1.5.2.2) or to another protocol.
+// leadsAway reports an answer that would lead a phone to another server (RFC 9110, section 15.4; MS-ASHTTP, section 3.1.5.2.2), to a proxy (15.5.8) or to
+// another protocol (15.2 and 15.5.22).
 func leadsAway(status int) bool {
-	return status == http.StatusUnavailableForLegalReasons || status >= 300 && status < 400 || status < 200
+	switch status {
+	case http.StatusUnavailableForLegalReasons, http.StatusProxyAuthRequired, http.StatusUpgradeRequired:
+		return true
+	}
+	return status >= 300 && status < 400 || status < 200
 }
 
 // hopHeaders are of the connection to the upstream (RFC 9110, section 7.6.1) or would lead a phone past the gate.
