@@ -1,6 +1,9 @@
 package edge
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // What names the server, and what only the server can be asked for, is made the gate's; nothing else is touched.
 func TestOwnCookie(t *testing.T) {
@@ -40,4 +43,26 @@ func TestOwnCookie(t *testing.T) {
 			t.Errorf("%s: %q", tt.server, got)
 		}
 	}
+}
+
+// FuzzOwnCookie: whatever an upstream sends, the cookie's name and value stay, nothing but an attribute goes, and what is the gate's stays as it is.
+func FuzzOwnCookie(f *testing.F) {
+	for _, s := range []string{"a=b; Domain=.exchange.contoso.com; Path=/owa/x; Secure", "a=\"b;c\"; domain = contoso.com;;", ";Domain", "a; path=/owa"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, base := range []string{"", "/owa"} {
+			got := ownCookie(s, "exchange.contoso.com", "mail.fabrikam.com", base)
+			pair, _, _ := strings.Cut(s, ";")
+			if kept, _, _ := strings.Cut(got, ";"); kept != pair || len(got) > len(s) {
+				t.Errorf("%q became %q", s, got)
+			}
+			if again := ownCookie(got, "exchange.contoso.com", "mail.fabrikam.com", ""); again != ownCookie(again, "exchange.contoso.com", "mail.fabrikam.com", "") {
+				t.Errorf("%q is not settled", again)
+			}
+			if same := ownCookie(s, "mail.fabrikam.com", "mail.fabrikam.com", ""); same != s {
+				t.Errorf("%q of the gate itself became %q", s, same)
+			}
+		}
+	})
 }

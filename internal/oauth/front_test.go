@@ -3,6 +3,7 @@ package oauth
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -201,6 +202,13 @@ func FuzzFront(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		if CheckTokenQuery(s) == nil {
+			for name := range mustQuery(t, s) {
+				if slices.Contains(ofToken, strings.ToLower(name)) {
+					t.Errorf("%q was let through in the query %q", name, s)
+				}
+			}
+		}
 		for _, front := range []Front{v1(), v2()} {
 			out, err := front.Authorize(s)
 			if err == nil {
@@ -213,6 +221,15 @@ func FuzzFront(f *testing.F) {
 			}
 		}
 	})
+}
+
+func mustQuery(t *testing.T, s string) url.Values {
+	t.Helper()
+	v, err := url.ParseQuery(s)
+	if err != nil {
+		t.Fatalf("accepted and not readable: %v", err)
+	}
+	return v
 }
 
 func reads(t *testing.T, in, out string, f Front) {

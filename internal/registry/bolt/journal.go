@@ -35,7 +35,7 @@ type JournalOptions struct {
 	MaxBytes         int64            // of those; 1.5 GiB
 	MaxStrangers     int              // decisions of strangers, kept on disk; 100000
 	MaxStrangerBytes int64            // of those; 0.5 GiB
-	MaxAllowed       int              // sets of facts that were plainly allowed, kept on disk; 1000000; each takes some 40 bytes of memory
+	MaxAllowed       int              // sets of facts that were plainly allowed, kept on disk; 1000000; each takes 44 bytes of memory
 	MaxAllowedBytes  int64            // of those; 1.5 GiB
 	MaxAge           time.Duration    // of a decision; 30 days
 	LeaveOut         float64          // share of the sets of facts that were plainly allowed that is not kept, 0 to 1; 0
