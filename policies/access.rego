@@ -27,8 +27,8 @@ proved := "discovery" if discovery
 proved := "sign_in" if sign_in
 
 # Almost every request: all conditions of a managed profile, each in its plainest form, in one rule because that is several times faster. It proves
-# nothing that managed_profile does not; a test compares them. The names at its end are of the library, and cost nothing while its policies are off. Lists instead of sets, and the configuration by its
-# whole name, for which the engine puts its value when it loads: both are cheaper.
+# nothing that managed_profile does not; a test compares them. The names at its end are of the library, and cost nothing while its policies are off. The configuration is read by its
+# whole name, for which the engine puts its value when it loads.
 plain if {
 	input.certificate.status == "good"
 	input.request.class == "command"
@@ -50,7 +50,7 @@ plain if {
 	input.credential.oid in ["", input.owner.oid]
 	input.credential.tid in ["", input.owner.tid]
 	input.device.eas_device_id in ["", input.claimed.device_id]
-	[input.duplicate.device_id_managed, input.duplicate.managed_device] in [[false, ""], [true, input.certificate.device]]
+	device_id_own
 	input.duplicate.other_device_id == ""
 	input.profile.refused == false
 	input.claimed.family != "other"
@@ -67,6 +67,17 @@ plain if {
 	hint_ignored
 	zone_accepted
 	sign_on_accepted
+}
+
+# The DeviceId is that of no managed device, or of this one.
+device_id_own if {
+	input.duplicate.device_id_managed == false
+	input.duplicate.managed_device == ""
+}
+
+device_id_own if {
+	input.duplicate.device_id_managed
+	input.duplicate.managed_device == input.certificate.device
 }
 
 # What is proved.

@@ -24,43 +24,13 @@ func (e *Engine) decision(q *question, answer ast.Value) (Decision, error) {
 	if !ok {
 		return d, errors.New("decision is not an object")
 	}
-	var reasons *ast.Term
-	var bad error
-	seen := 0
-	o.Foreach(func(k, v *ast.Term) {
-		var err error
-		switch name, _ := k.Value.(ast.String); string(name) {
-		case "action":
-			var action string
-			action, err = asText(v)
-			d.Action = trust.Action(action)
-			seen++
-		case "rule":
-			d.Rule, err = asText(v)
-		case "profile":
-			d.Profile, err = asText(v)
-		case "valid_until":
-			d.ValidUntil, err = asTime(v)
-			seen++
-		case "reasons":
-			reasons = v
-			seen++
-		default:
-			err = errors.New("unknown field")
-		}
-		if err != nil && bad == nil {
-			bad = fmt.Errorf("decision: %v: %w", k, err)
-		}
-	})
+	reasons, err := d.read(o)
 	switch {
-	case bad != nil:
-		return d, bad
-	case seen != 3:
-		return d, errors.New("decision without action, reasons or valid_until")
+	case err != nil:
+		return d, err
 	case !slices.Contains(actions[q.entry], d.Action):
 		return d, fmt.Errorf("decision: %q is not an action", d.Action)
 	}
-	var err error
 	if d.Reasons, err = e.reasons(q, reasons); err != nil {
 		return d, err
 	}
@@ -73,8 +43,70 @@ func (e *Engine) decision(q *question, answer ast.Value) (Decision, error) {
 	return d, nil
 }
 
+// The fields of a decision.
+var (
+	actionField     = ast.StringTerm("action")
+	reasonsField    = ast.StringTerm("reasons")
+	ruleField       = ast.StringTerm("rule")
+	profileField    = ast.StringTerm("profile")
+	validUntilField = ast.StringTerm("valid_until")
+)
+
+// read takes what is text and time from a decision, and returns its reasons.
+func (d *Decision) read(o ast.Object) (reasons *ast.Term, err error) {
+	action, until, reasons := o.Get(actionField), o.Get(validUntilField), o.Get(reasonsField)
+	rule, profile := o.Get(ruleField), o.Get(profileField)
+	known := 0
+	for _, v := range [...]*ast.Term{action, until, reasons, rule, profile} {
+		if v != nil {
+			known++
+		}
+	}
+	if known != o.Len() {
+		return nil, unknownField(o)
+	}
+	if action == nil || until == nil || reasons == nil {
+		return nil, errors.New("decision without action, reasons or valid_until")
+	}
+	text, err := asText(action)
+	if err != nil {
+		return nil, fmt.Errorf("decision: %v: %w", actionField, err)
+	}
+	d.Action = trust.Action(text)
+	if d.ValidUntil, err = asTime(until); err != nil {
+		return nil, fmt.Errorf("decision: %v: %w", validUntilField, err)
+	}
+	if rule != nil {
+		if d.Rule, err = asText(rule); err != nil {
+			return nil, fmt.Errorf("decision: %v: %w", ruleField, err)
+		}
+	}
+	if profile != nil {
+		if d.Profile, err = asText(profile); err != nil {
+			return nil, fmt.Errorf("decision: %v: %w", profileField, err)
+		}
+	}
+	return reasons, nil
+}
+
+func unknownField(o ast.Object) (err error) {
+	o.Foreach(func(k, _ *ast.Term) {
+		switch name, _ := k.Value.(ast.String); string(name) {
+		case "action", "reasons", "rule", "profile", "valid_until":
+		default:
+			if err == nil {
+				err = fmt.Errorf("decision: %v: unknown field", k)
+			}
+		}
+	})
+	return err
+}
+
 // reasons reads a set or array of reasons and sorts them, the most telling first.
 func (e *Engine) reasons(q *question, t *ast.Term) ([]trust.Reason, error) {
+	if set, ok := t.Value.(ast.Set); ok && set.Len() == 0 {
+		return []trust.Reason{}, nil
+	}
 	list := []trust.Reason{}
 	var bad error
 	each := func(x *ast.Term) {

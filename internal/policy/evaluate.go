@@ -16,8 +16,6 @@ import (
 // answerVar is the variable of a planned question that holds the decision.
 const answerVar = "answer"
 
-var answerKey = ast.StringTerm(answerVar)
-
 var errSeveral = errors.New("the policy has more than one decision for this input")
 
 // planShare is the part of the limit of time that a plan has: a quarter. It is several times as quick as OPA, which has the rest, so what OPA decides in time is
@@ -30,12 +28,12 @@ func (e *Engine) evaluate(ctx context.Context, q *question) (ast.Value, error) {
 	began := time.Now()
 	var left error
 	if p := e.plans[q.entry]; p != nil {
-		answers, err := p.Eval(ctx, q.input(), deadline{began, e.timeout / planShare})
+		answers, err := p.Values(ctx, q.input(), deadline{began, e.timeout / planShare})
 		switch {
 		case err == nil && len(answers) == 0:
 			return nil, ErrUndefined
 		case err == nil && len(answers) == 1:
-			return answers[0].Get(answerKey).Value, nil
+			return answers[0].Value, nil
 		}
 		left = cmp.Or(err, errSeveral)
 	}

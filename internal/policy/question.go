@@ -2,7 +2,6 @@ package policy
 
 import (
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -13,16 +12,20 @@ import (
 // question is one input for one entry point. It becomes a value as a whole only for who needs that: OPA, and a policy that reads all of it.
 type question struct {
 	entry  string
-	whole  func() *ast.Term
-	made   *ast.Term    // by whole
-	access *AccessInput // that it is about, if it is about one
-	parts  []accessPart // of it that the plan reads
+	whole  func() *ast.Term // nil: of access
+	made   *ast.Term        // the whole
+	access *AccessInput     // that it is about, if it is about one
+	parts  []accessPart     // of it that the plan reads
 }
 
 // term returns the whole input.
 func (q *question) term() *ast.Term {
-	if q.made == nil {
+	switch {
+	case q.made != nil:
+	case q.whole != nil:
 		q.made = q.whole()
+	default:
+		q.made = q.access.value()
 	}
 	return q.made
 }
@@ -32,79 +35,118 @@ func (q *question) input() plan.Input {
 	if q.access == nil {
 		return plan.Input{Whole: q.term}
 	}
-	return plan.Input{Whole: q.term, Part: func(path int) (*ast.Term, bool) {
-		if part := q.parts[path]; part != nil {
-			return part(q.access), true
-		}
-		return nil, false
-	}}
+	return plan.Input{Whole: q.term, Parts: q}
 }
+
+// Kind implements plan.Parts.
+func (q *question) Kind(path int) plan.Kind { return q.parts[path].kind }
+
+// Term implements plan.Parts.
+func (q *question) Term(path int) *ast.Term { return q.parts[path].term(q.access) }
+
+// Text implements plan.Parts.
+func (q *question) Text(path int) string { return *q.parts[path].at(q.access).(*string) }
+
+// Number implements plan.Parts.
+func (q *question) Number(path int) int64 { return q.parts[path].number(q.access) }
+
+// Set implements plan.Parts.
+func (q *question) Set(path int) map[string]bool {
+	m := *q.parts[path].at(q.access).(*map[string]bool)
+	if m == nil {
+		return noNames // what is not known is what there is none of
+	}
+	return m
+}
+
+var noNames = map[string]bool{}
 
 // fact returns the fact of a name, such as device.id, nil where there is none.
 func (q *question) fact(name string) *ast.Term {
 	if part := accessFacts[name]; part != nil && q.access != nil {
-		return part(q.access)
+		return part.term(q.access)
 	}
 	return below(q.term(), name)
 }
 
-// accessPart makes the value of one fact.
-type accessPart func(*AccessInput) *ast.Term
+// accessPart is one fact of the contract.
+type accessPart struct {
+	kind  plan.Kind
+	at    func(*AccessInput) any
+	words map[string]*ast.Term // of what it nearly always is
+}
 
-// accessFacts make every fact of the contract that is no group of facts, by its name.
-var accessFacts = partsOf(map[string]accessPart{}, reflect.TypeFor[AccessInput](), "", nil)
+// accessFacts are every fact of the contract that is no group of facts, by its name.
+var accessFacts = partsOf(map[string]*accessPart{}, reflect.TypeFor[AccessInput](), "")
 
-func partsOf(all map[string]accessPart, t reflect.Type, prefix string, index []int) map[string]accessPart {
+func partsOf(all map[string]*accessPart, t reflect.Type, prefix string) map[string]*accessPart {
 	for i := range t.NumField() {
 		f := t.Field(i)
-		name, at := prefix+f.Tag.Get("json"), append(slices.Clone(index), i)
+		name := prefix + f.Tag.Get("json")
 		if f.Type.Kind() == reflect.Struct {
-			partsOf(all, f.Type, name+".", at)
+			partsOf(all, f.Type, name+".")
 		} else {
-			all[name] = accessPartOf(f, at)
+			all[name] = accessPartOf(accessFields[name], f.Tag.Get("enum"))
 		}
 	}
 	return all
 }
 
-// accessParts returns what makes the facts that a plan reads by their names, by the number of the path; nil for what is read of the whole input.
+// accessParts returns the facts that a plan reads by their names, by the number of the path; of no kind is what is read of the whole input.
 func accessParts(paths [][]string) []accessPart {
 	parts := make([]accessPart, len(paths))
 	for i, names := range paths {
-		parts[i] = accessFacts[strings.Join(names, ".")]
+		if part := accessFacts[strings.Join(names, ".")]; part != nil {
+			parts[i] = *part
+		}
 	}
 	return parts
 }
 
-// accessPartOf makes the value of a field of the contract.
-func accessPartOf(f reflect.StructField, index []int) accessPart {
-	t, words := f.Type, wordsOf(f.Tag.Get("enum"))
-	value := func(in *AccessInput) reflect.Value { return reflect.ValueOf(in).Elem().FieldByIndex(index) }
-	switch {
-	case t == reflect.TypeFor[[]ExceptionFacts]():
-		return func(in *AccessInput) *ast.Term { return exceptionTerms(in.Exceptions)[1] }
-	case t == reflect.TypeFor[map[string]bool]():
-		return func(in *AccessInput) *ast.Term { return setTerm(*value(in).Addr().Interface().(*map[string]bool)) }
-	case t == reflect.TypeFor[map[string]string]():
-		return func(in *AccessInput) *ast.Term {
-			return tableTerm(*value(in).Addr().Interface().(*map[string]string))
-		}
-	case t == reflect.TypeFor[[]string]():
-		return func(in *AccessInput) *ast.Term { return arrayTerm(*value(in).Addr().Interface().(*[]string)) }
-	case t.Kind() == reflect.String:
-		return func(in *AccessInput) *ast.Term {
-			s := value(in).String()
-			if t := words[s]; t != nil {
-				return t
-			}
-			return textTerm(s)
-		}
-	case t.Kind() == reflect.Bool:
-		return func(in *AccessInput) *ast.Term { return ast.InternedTerm(value(in).Bool()) }
-	case t.Kind() == reflect.Int, t.Kind() == reflect.Int64:
-		return func(in *AccessInput) *ast.Term { return numberTerm(value(in).Int()) }
+func accessPartOf(at func(*AccessInput) any, enum string) *accessPart {
+	p := &accessPart{kind: plan.KindTerm, at: at, words: wordsOf(enum)}
+	switch at(&AccessInput{}).(type) {
+	case *string:
+		p.kind = plan.KindText
+	case *int, *int64:
+		p.kind = plan.KindNumber
+	case *map[string]bool:
+		p.kind = plan.KindSet
 	}
-	panic("a fact of another type: " + f.Name)
+	return p
+}
+
+func (p *accessPart) number(in *AccessInput) int64 {
+	if n, ok := p.at(in).(*int); ok {
+		return int64(*n)
+	}
+	return *p.at(in).(*int64)
+}
+
+// term makes the value.
+func (p *accessPart) term(in *AccessInput) *ast.Term {
+	switch v := p.at(in).(type) {
+	case *string:
+		if t := p.words[*v]; t != nil {
+			return t
+		}
+		return textTerm(*v)
+	case *bool:
+		return ast.InternedTerm(*v)
+	case *int:
+		return numberTerm(int64(*v))
+	case *int64:
+		return numberTerm(*v)
+	case *map[string]bool:
+		return setTerm(*v)
+	case *map[string]string:
+		return tableTerm(*v)
+	case *[]string:
+		return arrayTerm(*v)
+	case *[]ExceptionFacts:
+		return exceptionTerms(*v)[1]
+	}
+	panic("a fact of another type") // of none: a test reads them all
 }
 
 // wordsOf returns the terms of what a field nearly always is.
@@ -121,5 +163,5 @@ func wordsOf(enum string) map[string]*ast.Term {
 
 // aboutAccess is a question about a request.
 func (e *Engine) aboutAccess(in *AccessInput) *question {
-	return &question{entry: "access", whole: in.value, access: in, parts: e.parts}
+	return &question{entry: "access", access: in, parts: e.parts}
 }

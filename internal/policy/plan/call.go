@@ -140,20 +140,30 @@ func (c *compiler) callBuiltin(n *ir.CallStmt, args []operand) (step, error) {
 		return nil, fmt.Errorf("builtin %s depends on more than its arguments", n.Func)
 	}
 	t := c.write(n.Result)
+	var short shortcut
+	if len(args) == 2 {
+		short = shortcutOf(n.Func, args[0], args[1])
+	}
 	if quick := quickly[n.Func]; quick != nil && len(args) == 2 {
-		a, b := args[0], args[1]
+		holds := quicker(quick, short, args[0], args[1])
 		return func(s *state, l []*ast.Term) int {
-			x, y := a.get(s, l), b.get(s, l)
-			if x == nil || y == nil {
+			v, ok := holds(s, l)
+			if !ok {
 				return leave
 			}
-			l[t] = boolean(quick(x, y))
+			l[t] = boolean(v)
 			return next
 		}, nil
 	}
 	c.p.asks = true
 	location, void := c.location(n), decl.Decl.Result() == nil
 	return func(s *state, l []*ast.Term) int {
+		if short != nil {
+			if v, known := short(s, l); known {
+				l[t] = boolean(v)
+				return next
+			}
+		}
 		if r := s.ask(f, args, l, location); r != next {
 			return r
 		}
@@ -217,15 +227,14 @@ func (c *compiler) condition(list []ir.Stmt, n *ir.CallStmt) ([]step, int, error
 	if len(list) < 2 || len(n.Args) != 2 || quickly[n.Func] == nil || c.funcs[n.Func] != nil {
 		return nil, 0, nil
 	}
-	test, ok := list[1].(*ir.NotEqualStmt)
-	if !ok || test.A.Value != ir.Val(n.Result) || test.B.Value != ir.Val(ir.Bool(false)) {
+	if !isCondition(list[1], n) {
 		return nil, 0, nil
 	}
-	quick, a, b := quickly[n.Func], c.operand(n.Args[0]), c.operand(n.Args[1])
+	a, b := c.operand(n.Args[0]), c.operand(n.Args[1])
+	holds := quicker(quickly[n.Func], shortcutOf(n.Func, a, b), a, b)
 	t := c.write(n.Result)
 	return []step{func(s *state, l []*ast.Term) int {
-		x, y := a.get(s, l), b.get(s, l)
-		if x == nil || y == nil || !quick(x, y) {
+		if v, ok := holds(s, l); !v || !ok {
 			return leave
 		}
 		l[t] = yes

@@ -47,6 +47,7 @@ type compiler struct {
 	facts    map[ir.Local]fact
 	needed   map[ir.Local]bool // locals that are read as such
 	building map[ir.Local]bool // arrays of comprehensions
+	grows    map[ir.Local]bool // collections that get elements
 	first    bool              // pass, which finds out what is needed
 	locals   int
 	depth    int       // blocks that may be left
@@ -91,7 +92,7 @@ func compile(p *Program, policy *ir.Policy) error {
 
 // function compiles blocks twice: what the first time finds out about locals, the second makes use of.
 func (c *compiler) function(params []ir.Local, blocks []*ir.Block) (out [][]step, size int, err error) {
-	c.needed = map[ir.Local]bool{}
+	c.needed, c.grows = map[ir.Local]bool{}, growing(blocks)
 	for _, c.first = range []bool{true, false} {
 		c.facts, c.building, c.locals, c.depth = map[ir.Local]fact{}, map[ir.Local]bool{}, 2, 0
 		for _, l := range params {

@@ -101,8 +101,91 @@ func conform(ctx context.Context, tc *cases.TestCase, version ast.RegoVersion) e
 		input = ast.MustInterfaceToValue(*tc.Input)
 	}
 	answers, err := p.Eval(ctx, Whole(input), topdown.NewCancel())
-	return wanted(tc, answers, err)
+	if err := wanted(tc, answers, err); err != nil || input == nil {
+		return err
+	}
+	answers, err = p.Eval(ctx, apart(p, input), topdown.NewCancel())
+	if err := wanted(tc, answers, err); err != nil {
+		return fmt.Errorf("by parts: %w", err)
+	}
+	return nil
 }
+
+// parts are those of an input that is a value, by every kind that they could be known as.
+type parts struct {
+	terms []*ast.Term
+	sets  []map[string]bool
+}
+
+// apart is an input that is known by its parts.
+func apart(p *Program, v ast.Value) Input {
+	in := Whole(v)
+	paths := p.Paths()
+	known := &parts{terms: make([]*ast.Term, len(paths)), sets: make([]map[string]bool, len(paths))}
+	for i, names := range paths {
+		if len(names) == 0 {
+			continue
+		}
+		t := ast.NewTerm(v)
+		for _, name := range names {
+			if o, ok := t.Value.(ast.Object); !ok {
+				t = nil
+			} else {
+				t = o.Get(ast.StringTerm(name))
+			}
+			if t == nil {
+				break
+			}
+		}
+		known.terms[i] = t
+		if t == nil {
+			continue
+		}
+		if o, ok := t.Value.(ast.Object); ok {
+			known.sets[i] = map[string]bool{}
+			o.Foreach(func(k, v *ast.Term) {
+				name, text := k.Value.(ast.String)
+				b, boolean := v.Value.(ast.Boolean)
+				if known.sets[i] != nil && text && boolean {
+					known.sets[i][string(name)] = bool(b)
+				} else {
+					known.sets[i] = nil
+				}
+			})
+		}
+	}
+	in.Parts = known
+	return in
+}
+
+func (p *parts) Kind(path int) Kind {
+	switch {
+	case p.terms[path] == nil:
+		return Unknown
+	case p.sets[path] != nil:
+		return KindSet
+	}
+	switch v := p.terms[path].Value.(type) {
+	case ast.String:
+		return KindText
+	case ast.Number:
+		if _, ok := v.Int64(); ok {
+			return KindNumber
+		}
+	}
+	return KindTerm
+}
+
+func (p *parts) Term(path int) *ast.Term { return p.terms[path] }
+
+func (p *parts) Text(path int) string { return string(p.terms[path].Value.(ast.String)) }
+
+func (p *parts) Number(path int) int64 {
+	n, _ := p.terms[path].Value.(ast.Number).Int64()
+	return n
+}
+
+func (p *parts) Set(path int) map[string]bool { return p.sets[path] }
 
 // programOf compiles a case as OPA's own test does.
 func programOf(ctx context.Context, tc *cases.TestCase, version ast.RegoVersion) (*Program, error) {

@@ -133,11 +133,17 @@ func (c *compiler) several(list []ir.Stmt) ([]step, int, error) {
 				return []step{f}, 2, err
 			}
 		}
+		if f, n := c.oneOf(list, s.Target); n > 0 {
+			return f, n, nil
+		}
 		f, n := c.array(list, s.Target)
 		return f, n, nil
 	case *ir.MakeObjectStmt:
 		if n := c.literal(list, s.Target); n > 0 {
 			return c.constant(list[:n], s.Target), n, nil
+		}
+		if f, n := c.answer(list, s.Target); n > 0 {
+			return f, n, nil
 		}
 		f, n := c.object(list, s.Target)
 		return f, n, nil
@@ -145,12 +151,25 @@ func (c *compiler) several(list []ir.Stmt) ([]step, int, error) {
 		if n := c.literal(list, s.Target); n > 0 {
 			return c.constant(list[:n], s.Target), n, nil
 		}
+		f, n := c.oneOf(list, s.Target)
+		return f, n, nil
+	case *ir.AssignVarStmt:
+		if v := c.operand(s.Source); v.value != nil || v.path > 0 {
+			return stepsOf(c.keep(s.Target, fact{value: v.value, path: v.path})), 1, nil
+		}
 	case *ir.DotStmt:
 		return c.dots(list, s)
 	case *ir.CallStmt:
 		return c.condition(list, s)
 	}
 	return nil, 0, nil
+}
+
+func stepsOf(f step) []step {
+	if f == nil {
+		return nil
+	}
+	return []step{f}
 }
 
 // appends reports whether a block adds to an array: it is then the body of an array comprehension.

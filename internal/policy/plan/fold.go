@@ -11,7 +11,7 @@ func (c *compiler) literal(list []ir.Stmt, target ir.Local) int {
 	for n < len(list) && c.adds(list[n], target) {
 		n++
 	}
-	if n == 1 || c.changed(list[n:], target) { // an empty one may be filled in another block
+	if n == 1 && c.grows[target] || c.changed(list[n:], target) {
 		return 0
 	}
 	return n
@@ -71,10 +71,7 @@ func (c *compiler) constant(list []ir.Stmt, target ir.Local) []step {
 			t.Value.(ast.Set).Add(value(s.Value))
 		}
 	}
-	if f := c.keep(target, fact{value: t}); f != nil {
-		return []step{f}
-	}
-	return nil
+	return stepsOf(c.keep(target, fact{value: t}))
 }
 
 // array makes an array that is written out together with its first elements, as far as they come one after the other.
@@ -101,26 +98,64 @@ func (c *compiler) array(list []ir.Stmt, target ir.Local) ([]step, int) {
 	}}, 1 + len(elements)
 }
 
-// object is array for objects.
+// object is array for objects. Constants that are made between two of its elements are made at load.
 func (c *compiler) object(list []ir.Stmt, target ir.Local) ([]step, int) {
 	var items [][2]operand
-	for _, s := range list[1:] {
-		o, ok := s.(*ir.ObjectInsertStmt)
-		if !ok || o.Object != target {
+	var steps []step
+	n := 1
+	for n < len(list) {
+		if o, ok := list[n].(*ir.ObjectInsertStmt); ok && o.Object == target {
+			items = append(items, [2]operand{c.operand(o.Key), c.operand(o.Value)})
+			n++
+			continue
+		}
+		made, ok := makes(list[n])
+		if !ok {
 			break
 		}
-		items = append(items, [2]operand{c.operand(o.Key), c.operand(o.Value)})
+		more := c.literal(list[n:], made)
+		if more == 0 {
+			break
+		}
+		steps = append(steps, c.constant(list[n:n+more], made)...)
+		n += more
 	}
 	if len(items) == 0 {
 		return nil, 0
 	}
 	t := c.write(target)
-	return []step{func(s *state, l []*ast.Term) int {
+	return append(steps, func(s *state, l []*ast.Term) int {
 		pairs := make([][2]*ast.Term, len(items))
 		for i := range items {
 			pairs[i] = [2]*ast.Term{items[i][0].get(s, l), items[i][1].get(s, l)}
 		}
 		l[t] = ast.ObjectTerm(pairs...)
 		return s.grew(len(pairs))
-	}}, 1 + len(items)
+	}), n
+}
+
+// answer is object for an answer to a question with one variable: who asks for that alone needs no object.
+func (c *compiler) answer(list []ir.Stmt, target ir.Local) ([]step, int) {
+	if len(list) < 3 {
+		return nil, 0
+	}
+	insert, ok := list[1].(*ir.ObjectInsertStmt)
+	if !ok || insert.Object != target {
+		return nil, 0
+	}
+	if add, ok := list[2].(*ir.ResultSetAddStmt); !ok || add.Value != target {
+		return nil, 0
+	}
+	k, v := c.operand(insert.Key), c.operand(insert.Value)
+	c.write(target)
+	return []step{func(s *state, l []*ast.Term) int {
+		value := v.get(s, l)
+		if s.alone {
+			s.values = append(s.values, value)
+			return next
+		}
+		o := ast.NewObject([2]*ast.Term{k.get(s, l), value})
+		s.answers = append(s.answers, o)
+		return next
+	}}, 3
 }

@@ -4,13 +4,33 @@ import "github.com/open-policy-agent/opa/v1/ast"
 
 // Input is what a program is asked about. Making all of it into a value costs more than most evaluations, so it is asked for by its parts.
 type Input struct {
-	// Whole makes the input as a value. It is called once at the most, by a policy that reads it as a whole or a part that Part does not know. Nil: there is
+	// Whole makes the input as a value. It is called once at the most, by a policy that reads it as a whole or a part that Parts do not know. Nil: there is
 	// no input.
 	Whole func() *ast.Term
-	// Part returns what the input has at a path of Program.Paths, by its number, and whether it knows that. It may be nil. What it returns has to be what
-	// Whole has there.
-	Part func(path int) (t *ast.Term, known bool)
+	Parts Parts // may be nil
 }
+
+// Parts are what the input has at the paths of Program.Paths, by their numbers, as far as they are known by themselves. They have to be what Whole has there.
+// Most conditions compare texts and numbers, for which no value has to be made.
+type Parts interface {
+	Kind(path int) Kind           // what is known of the part; Unknown: only Whole has it
+	Term(path int) *ast.Term      // of any other kind
+	Text(path int) string         // of KindText
+	Number(path int) int64        // of KindNumber
+	Set(path int) map[string]bool // of KindSet: an object of booleans
+}
+
+// Kind is what a part is.
+type Kind uint8
+
+// The kinds of parts.
+const (
+	Unknown  Kind = iota
+	KindTerm      // a value of any type
+	KindText
+	KindNumber
+	KindSet
+)
 
 // Whole is an input that is a value already.
 func Whole(v ast.Value) Input {
@@ -77,6 +97,19 @@ func (s *state) at(n int) *ast.Term {
 	return t
 }
 
+// kind returns what is known of a path by itself.
+func (s *state) kind(n int) Kind {
+	if s.in.Parts == nil || n <= wholeInput {
+		return Unknown
+	}
+	return s.in.Parts.Kind(n)
+}
+
+// defined reports whether there is anything at a path.
+func (s *state) defined(n int) bool {
+	return s.paths[n] == nil && s.kind(n) > KindTerm || s.at(n) != nil
+}
+
 func (s *state) lookUp(n int) *ast.Term {
 	var t *ast.Term
 	if n == wholeInput {
@@ -84,11 +117,9 @@ func (s *state) lookUp(n int) *ast.Term {
 			t = s.in.Whole()
 		}
 	} else {
-		known := false
-		if s.in.Part != nil {
-			t, known = s.in.Part(n)
-		}
-		if !known {
+		if s.kind(n) != Unknown {
+			t = s.in.Parts.Term(n)
+		} else {
 			p := &s.p.paths[n]
 			t = get(s.at(p.above), p.key)
 		}

@@ -7,9 +7,10 @@ import (
 
 // operand is what a statement reads: a value that is known at load, a path of the input, or a local.
 type operand struct {
-	value *ast.Term
-	path  int
-	local int
+	value  *ast.Term
+	path   int
+	local  int
+	number number // that value is
 }
 
 func (o *operand) get(s *state, l []*ast.Term) *ast.Term {
@@ -26,9 +27,9 @@ func (o *operand) get(s *state, l []*ast.Term) *ast.Term {
 func (c *compiler) operand(o ir.Operand) operand {
 	switch v := o.Value.(type) {
 	case ir.Bool:
-		return operand{value: boolean(bool(v))}
+		return constant(boolean(bool(v)))
 	case ir.StringIndex:
-		return operand{value: c.strings[v]}
+		return constant(c.strings[v])
 	case ir.Local:
 		return c.read(v)
 	}
@@ -40,7 +41,7 @@ func (c *compiler) read(l ir.Local) operand {
 		panic("an array is read while it is being made")
 	}
 	if f := c.facts[l]; f.value != nil || f.path > 0 {
-		return operand{value: f.value, path: f.path}
+		return f.operand()
 	}
 	c.needed[l] = true
 	return operand{local: c.local(l)}
@@ -53,7 +54,7 @@ func (c *compiler) keep(target ir.Local, f fact) step {
 	if !c.first && !c.needed[target] {
 		return nil
 	}
-	o := operand{value: f.value, path: f.path}
+	o := f.operand()
 	return func(s *state, l []*ast.Term) int {
 		l[t] = o.get(s, l)
 		return next
@@ -71,19 +72,23 @@ func (c *compiler) dot(d *ir.DotStmt) step {
 		c.facts[d.Target] = fact{path: n}
 		store, t := c.first || c.needed[d.Target], int(d.Target)
 		return func(s *state, l []*ast.Term) int {
+			if !store {
+				if s.defined(n) {
+					return next
+				}
+				return leave
+			}
 			v := s.at(n)
 			if v == nil {
 				return leave
 			}
-			if store {
-				l[t] = v
-			}
+			l[t] = v
 			return next
 		}
 	}
 	t := c.write(d.Target)
 	return func(s *state, l []*ast.Term) int {
-		v := get(source.get(s, l), key.get(s, l))
+		v := within(s, l, &source, &key)
 		if v == nil {
 			return leave
 		}

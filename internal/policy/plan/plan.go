@@ -2,7 +2,8 @@
 //
 // OPA's planner turns a compiled policy and one question to it into OPA's intermediate representation: functions of blocks of statements over local variables.
 // [New] turns that into Go closures. Constants, and data read by their whole name, become values at load; every part of the input that is read by its whole
-// name is looked up once in a decision; rules without arguments are evaluated once in a decision. Builtins are those of OPA.
+// name is looked up once in a decision; rules without arguments are evaluated once in a decision. Conditions on texts, numbers and sets of the input look at
+// these as they are (see [Parts]), and make no values of them. Builtins are those of OPA.
 //
 // What it answers is what OPA answers. Two things are left to OPA, and its callers go on with OPA for both:
 //
@@ -79,14 +80,31 @@ func New(ctx context.Context, o Options) (p *Program, err error) {
 
 // Eval returns every answer as an object of the question's variables, none if the answer is undefined. The cancel is looked at often enough to end any
 // evaluation soon; the error is then one that topdown.IsCancel knows.
-func (p *Program) Eval(ctx context.Context, in Input, cancel topdown.Cancel) (answers []ast.Object, err error) {
+func (p *Program) Eval(ctx context.Context, in Input, cancel topdown.Cancel) ([]ast.Object, error) {
+	answers, _, err := p.eval(ctx, in, cancel, false)
+	return answers, err
+}
+
+// Values is Eval for a question with one variable, and returns only what that is in every answer.
+func (p *Program) Values(ctx context.Context, in Input, cancel topdown.Cancel) ([]*ast.Term, error) {
+	answers, values, err := p.eval(ctx, in, cancel, true)
+	if len(answers) > 0 {
+		return nil, errVariables
+	}
+	return values, err
+}
+
+var errVariables = errors.New("a question with other than one variable")
+
+func (p *Program) eval(ctx context.Context, in Input, cancel topdown.Cancel, alone bool) (answers []ast.Object, values []*ast.Term, err error) {
 	s := p.idle.Get().(*state)
 	defer func() {
 		if r := recover(); r != nil {
-			answers, err = nil, fmt.Errorf("panic: %v", r) // the state is not used again
+			answers, values, err = nil, nil, fmt.Errorf("panic: %v", r) // the state is not used again
 		}
 	}()
 	s.begin(ctx, in, cancel)
+	s.alone = alone
 	l := s.enter(p.size)
 	if p.replaces {
 		l[ir.Input], l[ir.Data] = s.at(wholeInput), p.data
@@ -96,13 +114,13 @@ func (p *Program) Eval(ctx context.Context, in Input, cancel topdown.Cancel) (an
 			break
 		}
 	}
-	answers, err = s.answers, s.err
+	answers, values, err = s.answers, s.values, s.err
 	s.end()
 	p.idle.Put(s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return answers, nil
+	return answers, values, nil
 }
 
 // stackSize is how many locals of all functions that are under way have room in a state; more are allocated when needed.
@@ -119,7 +137,9 @@ type state struct {
 	top     int
 	high    int
 	value   *ast.Term // that the last function returned
+	alone   bool      // only the value of the question's one variable is wanted
 	answers []ast.Object
+	values  []*ast.Term // likewise
 	err     error
 	cancel  topdown.Cancel
 	ticks   uint32

@@ -13,6 +13,22 @@ var quickly = map[string]func(a, b *ast.Term) bool{
 	ast.Member.Name:        member,
 }
 
+// quicker returns a quick builtin that tries its shortcut first. It is not known where an argument is undefined.
+func quicker(quick func(a, b *ast.Term) bool, short shortcut, a, b operand) shortcut {
+	return func(s *state, l []*ast.Term) (holds, known bool) {
+		if short != nil {
+			if holds, known = short(s, l); known {
+				return holds, true
+			}
+		}
+		x, y := a.get(s, l), b.get(s, l)
+		if x == nil || y == nil {
+			return false, false
+		}
+		return quick(x, y), true
+	}
+}
+
 func compare(a, b *ast.Term) int { return ast.Compare(a.Value, b.Value) }
 
 // member reports whether x is an element of a set or array, or a value of an object.

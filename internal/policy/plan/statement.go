@@ -115,7 +115,7 @@ func (c *compiler) test(s ir.Stmt) step {
 		if b.value == no {
 			return when(func(s *state, l []*ast.Term) bool { return !isFalse(a.get(s, l)) })
 		}
-		return when(func(s *state, l []*ast.Term) bool { return !equal(a.get(s, l), b.get(s, l)) })
+		return when(func(s *state, l []*ast.Term) bool { return !same(s, l, &a, &b) })
 	case *ir.IsArrayStmt:
 		return kind[*ast.Array](c.operand(s.Source))
 	case *ir.IsObjectStmt:
@@ -132,25 +132,13 @@ func (c *compiler) test(s ir.Stmt) step {
 	return nil
 }
 
-// equality compiles a comparison. Most are with a text that is known.
+// equality compiles a comparison.
 func (c *compiler) equality(s *ir.EqualStmt) step {
 	a, b := c.operand(s.A), c.operand(s.B)
 	if a.value != nil {
 		a, b = b, a
 	}
-	if b.value != nil {
-		if want, ok := b.value.Value.(ast.String); ok {
-			return when(func(s *state, l []*ast.Term) bool {
-				t := a.get(s, l)
-				if t == nil {
-					return false
-				}
-				have, ok := t.Value.(ast.String)
-				return ok && have == want
-			})
-		}
-	}
-	return when(func(s *state, l []*ast.Term) bool { return equal(a.get(s, l), b.get(s, l)) })
+	return when(func(s *state, l []*ast.Term) bool { return same(s, l, &a, &b) })
 }
 
 func kind[T ast.Value](v operand) step {
