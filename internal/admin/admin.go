@@ -38,6 +38,7 @@ type Config struct {
 	Forecast    func(context.Context) ([]api.Forecast, error) // of the CRLs that are signed here
 	Networks    Networks                                      // Microsoft's; the zero value knows none
 	Edge        func() EdgeReactions                          // of the edge of this process; nil without one
+	EdgeTrouble func() string                                 // why it tells every phone to come back later, empty while it decides; likewise
 	DecisionLog func() DecisionLogCounts                      // nil where decisions are told to nobody
 	Gate        string                                        // the address of the OAuth front that serves tickets, https://HOST; empty where this process has none
 	Version     string

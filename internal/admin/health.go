@@ -30,6 +30,7 @@ func (a *Admin) health(e *gin.Engine) {
 		}
 		c.String(http.StatusOK, "ready\n")
 	})
+	e.GET("/readyz/edge", a.edgeReady)
 	reg := prometheus.NewRegistry()
 	gauge := func(name, help string, fn func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "postern", Name: name, Help: help}, fn))
@@ -56,6 +57,18 @@ func (a *Admin) health(e *gin.Engine) {
 		reg.MustRegister(newCRLMetrics(a.cfg.CRLs, a.cfg.Now))
 	}
 	e.GET("/metrics", gin.WrapH(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
+}
+
+// edgeReady answers whoever spreads phones over several edges: a CRL that is late is no reason to send a phone elsewhere.
+func (a *Admin) edgeReady(c *gin.Context) {
+	switch {
+	case a.cfg.EdgeTrouble == nil:
+		c.String(http.StatusNotFound, "no edge in this process\n")
+	case a.cfg.EdgeTrouble() != "":
+		c.JSON(http.StatusServiceUnavailable, gin.H{"problems": []string{a.cfg.EdgeTrouble()}})
+	default:
+		c.String(http.StatusOK, "ready\n")
+	}
 }
 
 func (a *Admin) silence() time.Duration { return a.cfg.Now().Sub(a.cfg.Index.Heard()) }

@@ -227,6 +227,14 @@ func (e *Edge) now() time.Time { return e.cfg.Now() }
 // behind returns for how long nothing was heard from the registry.
 func (e *Edge) behind(now time.Time) time.Duration { return max(0, now.Sub(e.cfg.Index.Heard())) }
 
+// Trouble says why this edge tells every phone to come back later, in words for an operator; empty while it decides.
+func (e *Edge) Trouble() string {
+	if now := e.now(); e.isStale(now) {
+		return "the registry has not answered for " + e.behind(now).Round(time.Second).String() + ": the edge decides nothing (edge.stale_limit)"
+	}
+	return ""
+}
+
 // isStale reports whether that is too long to decide.
 func (e *Edge) isStale(now time.Time) bool { return e.behind(now) > e.cfg.StaleLimit }
 

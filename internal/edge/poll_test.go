@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -258,10 +259,16 @@ func TestStale(t *testing.T) {
 	if got := w.do(phone, command("FolderSync", alice, aliceEAS)); phoneSees(got) != mail {
 		t.Errorf("ten minutes behind the phone sees %s", phoneSees(got))
 	}
+	if why := w.edge.Trouble(); why != "" {
+		t.Errorf("ten minutes behind the edge is in trouble: %s", why)
+	}
 	w.clock.advance(6 * time.Minute)
 	got := w.do(phone, command("FolderSync", alice, aliceEAS))
 	if phoneSees(got) != later {
 		t.Errorf("sixteen minutes behind the phone sees %s", phoneSees(got))
+	}
+	if why := w.edge.Trouble(); !strings.Contains(why, "16m") {
+		t.Errorf("sixteen minutes behind the edge is in trouble %q", why)
 	}
 	if _, codes := w.reasons(got.reference); !slices.Contains(codes, "registry_stale") {
 		t.Errorf("reasons %q", codes)

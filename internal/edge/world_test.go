@@ -68,6 +68,7 @@ type world struct {
 	roots   *x509.CertPool
 	server  *x509.Certificate // of the edge
 	addr    string
+	edge    *edge.Edge
 
 	upstreamURL string
 	stop        func() error
@@ -142,6 +143,7 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	e, err := edge.New(cfg)
 	must(t, err)
+	w.edge = e
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	w.addr = ln.Addr().String()

@@ -36,6 +36,7 @@ func (s *Server) openEdge(ctx context.Context) error {
 		return err
 	}
 	s.suppose = e.Suppose
+	s.edgeTrouble = e.Trouble
 	s.reactions = func() admin.EdgeReactions { return admin.EdgeReactions(e.Reactions()) }
 	ln, err := s.listen(&s.addresses.Edge, "edge.listen", cfg.Listen)
 	if err != nil {

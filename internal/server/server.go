@@ -58,6 +58,8 @@ type Server struct {
 	forecasts forecasts
 	reactions func() admin.EdgeReactions // of the edge; nil without one
 
+	edgeTrouble func() string // likewise
+
 	life    *lifecycle
 	suppose func(context.Context, api.Suppose) (*policy.AccessInput, error) // of the edge; nil without one
 }
@@ -259,7 +261,7 @@ func (s *Server) openAdmin(context.Context) error {
 		return err
 	}
 	a := admin.New(admin.Config{Registry: s.registry, Index: s.index, Journal: s.journal, Policy: s.policy, PolicySource: s.keeper.source(), Problems: s.problems,
-		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Gate: s.ticketGate(), Edge: s.reactions, DecisionLog: s.logCounts(), CRLs: s.crlStates,
+		Warnings: s.warnings, Forecast: s.forecast, Networks: networks, Gate: s.ticketGate(), Edge: s.reactions, EdgeTrouble: s.edgeTrouble, DecisionLog: s.logCounts(), CRLs: s.crlStates,
 		Version: s.opts.Version, Now: s.opts.Now, Log: s.opts.Log, NoChallenges: s.noChallenges()})
 	ln, err := s.listenSocket()
 	if err != nil {
