@@ -108,7 +108,8 @@ func (row clientRow) check(earlier []clientRow) error {
 // a user agent that names two systems is not taken for either. What is longer than [MaxUserAgent] bytes is of [FamilyOther].
 func (c *Clients) Parse(userAgent, deviceType string) Client {
 	if len(userAgent) <= MaxUserAgent {
-		for _, row := range c.rows {
+		for i := range c.rows {
+			row := &c.rows[i]
 			if client := (Client{Family: row.Family, Platform: row.Platform}); row.matches(userAgent, deviceType) && row.read(&client, userAgent) {
 				return client
 			}
@@ -117,7 +118,7 @@ func (c *Clients) Parse(userAgent, deviceType string) Client {
 	return Client{Family: FamilyOther, Platform: PlatformUnknown}
 }
 
-func (row clientRow) matches(userAgent, deviceType string) bool {
+func (row *clientRow) matches(userAgent, deviceType string) bool {
 	if !strings.HasPrefix(userAgent, row.Prefix) || row.DeviceType != "" && !strings.EqualFold(row.DeviceType, deviceType) {
 		return false
 	}
@@ -133,7 +134,7 @@ func (row clientRow) matches(userAgent, deviceType string) bool {
 }
 
 // read fills in what the user agent tells; false means that it only looks like a client of this row.
-func (row clientRow) read(c *Client, userAgent string) bool {
+func (row *clientRow) read(c *Client, userAgent string) bool {
 	name, version, _ := strings.Cut(userAgent, "/")
 	version, rest, _ := strings.Cut(version, " ")
 	switch row.Read {

@@ -170,10 +170,21 @@ const (
 // ParseVersion reads the value of an MS-ASProtocolVersion header such as "14.1" (MS-ASHTTP, section 2.2.1.1.2.6).
 // The error is a [*RequestError] with the code [ReasonVersionNotSupported].
 func ParseVersion(s string) (Version, error) {
-	for _, v := range [...]Version{Version25, Version120, Version121, Version140, Version141, Version160, Version161} {
-		if s == v.String() {
-			return v, nil
-		}
+	switch s {
+	case "2.5":
+		return Version25, nil
+	case "12.0":
+		return Version120, nil
+	case "12.1":
+		return Version121, nil
+	case "14.0":
+		return Version140, nil
+	case "14.1":
+		return Version141, nil
+	case "16.0":
+		return Version160, nil
+	case "16.1":
+		return Version161, nil
 	}
 	return 0, refuse(StatusVersionNotSupported, ReasonVersionNotSupported)
 }

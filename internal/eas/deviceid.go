@@ -30,7 +30,7 @@ func ParseDeviceID(text string) (DeviceID, error) {
 		return "", refuse(StatusDeviceIDMissingOrInvalid, ReasonDeviceIDInvalid)
 	}
 	id := strings.ToLower(text)
-	for {
+	for len(id)%2 == 0 && strings.Trim(id, "0123456789abcdef") == "" {
 		decoded, err := hex.DecodeString(id)
 		if err != nil || len(decoded) == 0 || !alphanumeric(string(decoded)) {
 			break

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // readPlain reads a plain query (MS-ASHTTP, section 2.2.1.1.1.2). Clients reorder the parameters and differ in the case of
@@ -23,7 +24,8 @@ func (r *Request) readPlain(raw string) *RequestError {
 		if err != nil {
 			return err
 		}
-		bit, err = r.setParameter(strings.ToLower(name), value)
+		var room [longestName]byte
+		bit, err = r.setParameter(string(lowerName(room[:0], name)), value)
 		if seen&bit != 0 {
 			return refuse(StatusInvalidContent, ReasonParameterDuplicate)
 		}
@@ -36,12 +38,33 @@ func (r *Request) readPlain(raw string) *RequestError {
 	return first
 }
 
+// longestName is how many bytes the longest name of a parameter has that is known.
+const longestName = len("attachmentname")
+
+// lowerName puts a name in lower case into room, where it fits: that is the case for every one that is known.
+func lowerName(room []byte, name string) []byte {
+	if len(name) > longestName {
+		return append(room, strings.ToLower(name)...) // a letter outside ASCII may become one of fewer bytes
+	}
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case c >= utf8.RuneSelf:
+			return append(room[:0], strings.ToLower(name)...)
+		case c >= 'A' && c <= 'Z':
+			c += 'a' - 'A'
+		}
+		room = append(room, c)
+	}
+	return room
+}
+
 // unescapePair splits and decodes one parameter. A semicolon separates parameters for some servers and not for others.
 func unescapePair(pair string) (name, value string, _ *RequestError) {
 	rawName, rawValue, _ := strings.Cut(pair, "=")
 	name, err1 := url.QueryUnescape(rawName)
 	value, err2 := url.QueryUnescape(rawValue)
-	if strings.EqualFold(name, "user") && strings.Contains(value, "@") {
+	if strings.IndexByte(rawValue, '+') >= 0 && strings.EqualFold(name, "user") && strings.Contains(value, "@") {
 		// The sign of alice+news@contoso.com is not escaped by everybody, and no address has a blank.
 		value, err2 = url.PathUnescape(rawValue)
 	}
@@ -120,6 +143,9 @@ func (f *fields) counted() []byte { return f.take(int(f.byte())) }
 // that may mean something else there. Any other escape, one of a percent sign among them, stays and is no base64.
 var inQuery = strings.NewReplacer("-", "+", "_", "/", "%2B", "+", "%2b", "+", "%2F", "/", "%2f", "/", "%3D", "=", "%3d", "=")
 
+// strictBase64 is made once: it is some hundred bytes.
+var strictBase64 = base64.RawStdEncoding.Strict()
+
 // readBase64 reads a base64 query (MS-ASHTTP, section 2.2.1.1.1.1), in either alphabet, with or without padding.
 func (r *Request) readBase64(raw string) *RequestError {
 	padded := inQuery.Replace(raw)
@@ -127,7 +153,7 @@ func (r *Request) readBase64(raw string) *RequestError {
 	if strings.ContainsAny(text, "\r\n") || len(padded)-len(text) > 2 {
 		return refuse(StatusInvalidContent, ReasonQueryMalformed)
 	}
-	data, err := base64.RawStdEncoding.Strict().DecodeString(text)
+	data, err := strictBase64.DecodeString(text)
 	if err != nil {
 		return refuse(StatusInvalidContent, ReasonQueryMalformed)
 	}

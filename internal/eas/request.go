@@ -135,7 +135,7 @@ func isBase64Query(q string) bool {
 
 // readHeaders takes the version, the policy key and the multipart flag from the headers (MS-ASHTTP, section 2.2.1.1.2).
 func (r *Request) readHeaders(h http.Header) *RequestError {
-	version, ok := single(h, "MS-ASProtocolVersion")
+	version, ok := single(h, headerVersion)
 	if !ok {
 		return refuse(StatusInvalidContent, ReasonHeaderConflict)
 	}
@@ -152,7 +152,7 @@ func (r *Request) readHeaders(h http.Header) *RequestError {
 			r.Version = v
 		}
 	}
-	key, ok := single(h, "X-MS-PolicyKey")
+	key, ok := single(h, headerPolicyKey)
 	if !ok {
 		return refuse(StatusInvalidContent, ReasonHeaderConflict)
 	}
@@ -166,7 +166,7 @@ func (r *Request) readHeaders(h http.Header) *RequestError {
 		}
 		r.PolicyKey = uint32(n)
 	}
-	multi, ok := single(h, "MS-ASAcceptMultiPart")
+	multi, ok := single(h, headerMultiPart)
 	if !ok {
 		return refuse(StatusInvalidContent, ReasonHeaderConflict)
 	}
@@ -174,9 +174,16 @@ func (r *Request) readHeaders(h http.Header) *RequestError {
 	return nil
 }
 
-// single gives the one value of a header, "" where there is none, and false where there are two.
+// The headers of the protocol, in the form of net/http.
+const (
+	headerVersion   = "Ms-Asprotocolversion"
+	headerPolicyKey = "X-Ms-Policykey"
+	headerMultiPart = "Ms-Asacceptmultipart"
+)
+
+// single gives the one value of a header, "" where there is none, and false where there are two. The name is in the form of net/http.
 func single(h http.Header, name string) (string, bool) {
-	values := h.Values(name)
+	values := h[name]
 	if len(values) == 0 {
 		return "", true
 	}

@@ -267,3 +267,17 @@ func TestVersionsAndCommands(t *testing.T) {
 		}
 	}
 }
+
+func TestLowerName(t *testing.T) {
+	for _, name := range []string{"", "Cmd", "USER", "deviceType", "AttachmentName", "SaveInSentX", "attachmentnamed", "Dev\u0130ceId", "Cmd\u212a", "\u00c4", strings.Repeat("\u0130", 9)} {
+		var room [longestName]byte
+		if got, want := string(lowerName(room[:0], name)), strings.ToLower(name); got != want {
+			t.Errorf("%q in lower case: %q, want %q", name, got, want)
+		}
+	}
+	for _, known := range []string{"cmd", "user", "deviceid", "devicetype", "attachmentname", "collectionid", "itemid", "longid", "occurrence", "saveinsent"} {
+		if len(known) > longestName {
+			t.Errorf("%q is longer than longestName", known)
+		}
+	}
+}

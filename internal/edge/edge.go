@@ -241,8 +241,10 @@ func (e *Edge) isStale(now time.Time) bool { return e.behind(now) > e.cfg.StaleL
 // hostName returns the name in a Host header or authority: lower case, without port and without the dot of the root.
 func hostName(authority string) string {
 	host := authority
-	if h, _, err := net.SplitHostPort(authority); err == nil {
-		host = h
+	if strings.IndexByte(authority, ':') >= 0 {
+		if h, _, err := net.SplitHostPort(authority); err == nil {
+			host = h
+		}
 	}
 	return strings.TrimSuffix(strings.ToLower(host), ".")
 }

@@ -92,6 +92,9 @@ func plainTarget(target string) bool {
 
 // plainPort reports whether the port of a Host header, if it has one, is a port (RFC 9110, sections 4.2.3 and 7.2). It comes back in addresses of this gate.
 func plainPort(authority string) bool {
+	if strings.IndexByte(authority, ':') < 0 {
+		return true
+	}
 	_, port, err := net.SplitHostPort(authority)
 	if err != nil || port == "" {
 		return true

@@ -50,7 +50,7 @@ const (
 // read fills q from the request. The error says how to refuse; q then holds what is needed for that.
 func (e *Edge) read(q *request, r *http.Request) *eas.RequestError {
 	q.method, q.userAgent = r.Method, clip(r.UserAgent(), eas.MaxUserAgent)
-	cred, err := oauth.ParseAuthorization(r.Header.Values("Authorization"))
+	cred, err := oauth.ParseAuthorization(r.Header["Authorization"])
 	q.class = classCommand
 	if r.Method == http.MethodOptions || err == nil && (cred.Kind == oauth.KindNone || cred.Kind == oauth.KindEmptyBearer) {
 		q.class = classDiscovery
@@ -71,9 +71,11 @@ func (e *Edge) read(q *request, r *http.Request) *eas.RequestError {
 	if q.conflict != "" {
 		return &eas.RequestError{Status: eas.StatusInvalidContent, HTTPStatus: http.StatusBadRequest, Reason: q.conflict}
 	}
-	var refused *eas.RequestError
-	if errors.As(bad, &refused) {
-		return refused
+	if bad != nil {
+		var refused *eas.RequestError
+		if errors.As(bad, &refused) {
+			return refused
+		}
 	}
 	return nil
 }
@@ -82,12 +84,13 @@ func (e *Edge) read(q *request, r *http.Request) *eas.RequestError {
 // is no one's; only a bare name that one of the credential's names ends or begins with says nothing new.
 func credentialFacts(c oauth.Credential, err error, user string) policy.CredentialFacts {
 	f := policy.CredentialFacts{Kind: string(c.Kind), Names: map[string]bool{}, OID: c.OID, TID: c.TID, Audience: c.Audience, AppID: c.AppID, Expires: policy.Seconds(c.Expires)}
-	var refused *oauth.Error
 	switch {
-	case errors.As(err, &refused):
-		f.Kind, f.Problem = string(oauth.KindNone), refused.Code
 	case err != nil:
 		f.Kind, f.Problem = string(oauth.KindNone), oauth.CodeUnreadable
+		var refused *oauth.Error
+		if errors.As(err, &refused) {
+			f.Problem = refused.Code
+		}
 	case c.AppOnly:
 		f.Problem = "app_only"
 	}

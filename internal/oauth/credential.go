@@ -127,21 +127,25 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
+// strictBase64 is made once: it is some hundred bytes.
+var strictBase64 = base64.StdEncoding.Strict()
+
 // parseBasic reads user name and password (RFC 7617, section 2), both without control characters. The name has to be UTF-8; the password is Exchange's to
 // understand, and some clients write it in the character set of their region (section 2.1).
 func parseBasic(token string) (Credential, *Error) {
 	if strings.ContainsAny(token, "\r\n") {
 		return Credential{}, unreadable("basic: not base64")
 	}
-	data, err := base64.StdEncoding.Strict().DecodeString(token)
+	data, err := strictBase64.DecodeString(token)
 	if err != nil {
 		return Credential{}, unreadable("basic: not base64")
 	}
-	name, password, ok := strings.Cut(string(data), ":")
+	text := string(data)
+	name, password, ok := strings.Cut(text, ":")
 	switch {
 	case !ok:
 		return Credential{}, unreadable("basic: no colon")
-	case strings.ContainsFunc(string(data), unicode.IsControl):
+	case strings.ContainsFunc(text, unicode.IsControl):
 		return Credential{}, unreadable("basic: control characters")
 	}
 	user, ok := NormalizeUser(name)
