@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -13,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +33,9 @@ const (
 var (
 	// errBody is why a command was not sent whole: the phone did not finish its body.
 	errBody = errors.New("the body of the request did not come")
+
+	// errNotSilent is why nothing was sent on a connection that has rested.
+	errNotSilent = errors.New("the upstream has closed the connection, or said what nobody asked for")
 
 	// errHTTP2 is why nothing was sent: the upstream chose HTTP/2, which another transport speaks.
 	errHTTP2 = errors.New("the upstream speaks HTTP/2")
@@ -105,33 +108,22 @@ func (d *dialer) habit(host string) *habit {
 	return d.habits[host]
 }
 
-// alone sends a command of a user over HTTP/1.1 on a connection that carries nothing else meanwhile, and reads the head of the answer, all in the caller's
-// goroutine: a phone that waits for an hour holds no other, and no buffer. The command is sent once, whatever becomes of it. The body of the answer has to be
-// closed.
-func (d *dialer) alone(r *http.Request, place *resting, user string) (*http.Response, error) {
-	body := &watched{ReadCloser: r.Body}
-	small := r.ContentLength >= 0 && r.ContentLength <= smallBody
-	switch {
-	case !small:
-		r.Body = body
-	case r.ContentLength > 0:
-		// Before the upstream is called, so that a slow phone holds no connection there.
-		whole := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(body, whole); err != nil {
-			return nil, fmt.Errorf("%w: %w", errBody, err)
-		}
-		r.Body = io.NopCloser(bytes.NewReader(whole))
-	default:
-		r.Body = http.NoBody // anything else would be sent as a body of unknown length
+// alone sends a command over HTTP/1.1 on a connection that carries nothing else meanwhile, and reads the head of the answer, all in the caller's goroutine: a
+// phone that waits for an hour holds no other, and no buffer. The command is sent once, whatever becomes of it. The body of the answer has to be closed.
+func (d *dialer) alone(c *command, r *http.Request, h *habit) (*http.Response, error) {
+	x := &c.call
+	if x.command != nil {
+		x = new(call) // the goroutine that sends a long body may still look at the first one
 	}
-	x := &call{habit: d.habit(r.URL.Host), place: place, to: destination{r.URL.Host, user}}
-	if err := x.connect(d, r); err != nil {
-		return nil, err
+	x.command, x.request, x.habit, x.place, x.to = c, r, h, &c.request.conn.upstream, destination{r.URL.Host, c.request.credential.User}
+	if !c.small {
+		x.body.ReadCloser = r.Body
+		r.Body = &x.body
 	}
-	resp, err := x.run(r, small)
+	resp, err := x.run(d)
 	if err != nil {
 		x.end()
-		if body.failed.Load() {
+		if x.body.failed.Load() {
 			err = fmt.Errorf("%w: %w", errBody, err)
 		}
 		return nil, err
@@ -141,66 +133,107 @@ func (d *dialer) alone(r *http.Request, place *resting, user string) (*http.Resp
 
 // call is one command and its answer.
 type call struct {
-	line   *line
-	habit  *habit
-	plan   plan
-	again  bool     // the connection has carried a command before
-	place  *resting // of the connection afterwards
-	to     destination
-	stop   func() bool // lets go of the context
-	reader *bufio.Reader
-	head   headReader
-	sent   atomic.Bool // the whole request
-	once   sync.Once
+	command *command
+	request *http.Request
+	line    *line
+	habit   *habit
+	plan    plan
+	again   bool     // the connection has carried a command before
+	asked   bool     // the command was written, or is being written
+	place   *resting // of the connection afterwards
+	to      destination
+	body    watched // of the request, where it is not small
+	reader  *bufio.Reader
+	head    headReader
+	answer  answerBody
+	sent    atomic.Bool // the whole request
+	once    sync.Once
 }
 
-// connect finds or makes the connection.
-func (x *call) connect(d *dialer, r *http.Request) (err error) {
-	if x.line = x.place.take(x.to); x.line != nil && !x.line.silent() {
-		// It was restarted, perhaps, or has changed its mind.
+// run finds or makes the connection, and asks on it.
+func (x *call) run(d *dialer) (*http.Response, error) {
+	if x.line = x.place.take(x.to); x.line != nil {
+		x.again = true
+		err := x.ask()
+		if err == nil {
+			return x.read()
+		}
+		if x.asked {
+			return nil, unanswered(err)
+		}
+		x.command.release()
 		_ = x.line.top.Close()
-		x.line = nil
+		x.line, x.again = nil, false
+		if err := x.command.endedBy(); err != nil {
+			return nil, err
+		}
+		// It was restarted, perhaps, or has changed its mind.
 		x.habit.settle(false)
 	}
-	x.again = x.line != nil
-	if !x.again {
-		if x.line, err = d.dial(r.Context(), r.URL); err != nil {
-			return err
-		}
+	line, err := d.dial(x.command.context(), x.request.URL)
+	if err != nil {
+		return nil, err
 	}
-	x.plan = x.habit.plan()
-	r.Close = x.plan == planClose
-	top := x.line.top
-	x.stop = context.AfterFunc(r.Context(), func() { _ = top.Close() })
+	x.line = line
+	if err := x.ask(); err != nil {
+		return nil, unanswered(err)
+	}
+	return x.read()
+}
+
+// ask sends the command on the line, and waits for the answer to begin.
+func (x *call) ask() error {
+	if err := x.command.hold(x.line.top); err != nil {
+		return err
+	}
+	x.head = headReader{conn: x.line.top, left: maxHeader}
+	return x.line.await(x)
+}
+
+// look is called by line.await, at once and whenever something has come. A line that has rested is looked at before anything is written: as nothing had come
+// by then, whatever comes later is noticed, and need not be looked for after writing.
+func (x *call) look(l *line) error {
+	if !x.asked {
+		if x.again && !l.quiet() {
+			return errNotSilent
+		}
+		l.looking = false
+		x.asked = true
+		x.plan = x.habit.plan()
+		x.request.Close = x.plan == planClose
+		if err := x.start(); err != nil || x.again {
+			return cmp.Or(err, os.ErrDeadlineExceeded) // come again
+		}
+		l.looking = true
+	}
+	return x.begin()
+}
+
+// start sends a small command, and begins to send any other.
+func (x *call) start() error {
+	if x.command.small {
+		return x.sendSmall()
+	}
+	// An upstream may answer before it has the whole body. If sending fails, that answer, or its absence, says why.
+	go func() {
+		if x.send() != nil && x.body.failed.Load() {
+			_ = x.line.top.Close() // half a command must not be taken for a whole one
+		}
+	}()
 	return nil
 }
 
-func (x *call) run(r *http.Request, small bool) (*http.Response, error) {
-	if small {
-		if err := x.send(r); err != nil {
-			return nil, err
-		}
-	} else {
-		// An upstream may answer before it has the whole body. If sending fails, that answer, or its absence, says why.
-		go func() {
-			if x.send(r) != nil && r.Body.(*watched).failed.Load() {
-				_ = x.line.top.Close() // half a command must not be taken for a whole one
-			}
-		}()
-	}
-	x.head = headReader{conn: x.line.top, left: maxHeader}
-	if err := x.line.await(x.begin); err != nil {
-		return nil, unanswered(err)
-	}
+// read reads the head of the answer.
+func (x *call) read() (*http.Response, error) {
 	for range maxInterim + 1 {
-		resp, err := http.ReadResponse(x.reader, r)
+		resp, err := http.ReadResponse(x.reader, x.request)
 		if err != nil {
 			return nil, unanswered(err)
 		}
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
 			x.head.left = math.MaxInt64
-			ends := resp.Close || resp.StatusCode < 200
-			resp.Body = &answerBody{Reader: resp.Body, call: x, ends: ends, done: resp.ContentLength == 0}
+			x.answer = answerBody{Reader: resp.Body, call: x, ends: resp.Close || resp.StatusCode < 200, done: resp.ContentLength == 0}
+			resp.Body = &x.answer
 			return resp, nil
 		}
 	}
@@ -229,13 +262,36 @@ func unanswered(err error) error {
 	return err
 }
 
-// send writes the request.
-func (x *call) send(r *http.Request) error {
+// sendSmall writes a request with its body at once. The body is let go of unless it may be needed again.
+func (x *call) sendSmall() error {
+	var body []byte
+	if x.command.body != nil {
+		body = *x.command.body
+	}
+	b := buffer(0)
+	defer func() { discard(b) }()
+	whole, err := appendRequest(*b, x.request, body)
+	*b = whole
+	if err != nil {
+		return err
+	}
+	if !x.command.keep {
+		x.command.drop()
+	}
+	if _, err := x.line.top.Write(whole); err != nil {
+		return err
+	}
+	x.sent.Store(true)
+	return nil
+}
+
+// send writes a request, and its body as it comes.
+func (x *call) send() error {
 	w := requestWriters.Get().(*bufio.Writer)
 	defer requestWriters.Put(w)
 	w.Reset(x.line.top)
 	defer w.Reset(nil)
-	if err := r.Write(w); err != nil {
+	if err := x.request.Write(w); err != nil {
 		return err
 	}
 	if err := w.Flush(); err != nil {
@@ -254,7 +310,10 @@ func (x *call) finish() {
 }
 
 func (x *call) leave(open bool) {
-	own := x.stop() // not the context's to close
+	if x.line == nil {
+		return // there was none
+	}
+	own := x.command.release() // not the command's end to close
 	switch open = open && own; {
 	case open && x.plan == planRest:
 		x.place.put(x.line, x.to)

@@ -160,11 +160,9 @@ func gateOf(kind string, e *Edge, target *url.URL, ln net.Listener) error {
 		go func() { _ = g.accept(context.Background(), discardLog) }()
 		s := e.server()
 		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ctx, cancel := context.WithCancelCause(r.Context())
-			defer cancel(nil)
-			f := &flight{request: &request{conn: r.Context().Value(connectionKey{}).(*connection)}, cancel: cancel}
-			_ = e.read(f.request, r) // which command it is says how long it may take
-			e.forward(ctx, w, r, f)
+			c := newCommand(r.Context(), &request{conn: r.Context().Value(connectionKey{}).(*connection)})
+			_ = e.read(c.request, r) // which command it is says how long it may take
+			e.forward(w, r, c)
 		})
 		return s.Serve(g.http1)
 	case "reverseproxy":

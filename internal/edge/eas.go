@@ -29,12 +29,10 @@ func (e *Edge) serveEAS(w http.ResponseWriter, r *http.Request, q *request) {
 
 // serveCommand decides about a command and lets it through or refuses it.
 func (e *Edge) serveCommand(w http.ResponseWriter, r *http.Request, q *request) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	f := &flight{request: q, cancel: cancel}
-	defer e.flights.leave(f)
-	if e.admitted(ctx, w, f) {
-		e.forward(ctx, w, r, f)
+	c := newCommand(r.Context(), q)
+	defer e.flights.leave(&c.flight)
+	if e.admitted(r.Context(), w, &c.flight) {
+		e.forward(w, r, c)
 	}
 }
 

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,65 +13,93 @@ import (
 // errTimeout is why a command is cancelled that the upstream does not begin to answer.
 var errTimeout = errors.New("the upstream did not answer in time")
 
-// forward streams an allowed command to the upstream and its answer to the phone, byte for byte. ctx is what f cancels, and ends the exchange: when the phone
-// goes away, when the command is no longer allowed, or when the edge stops.
-func (e *Edge) forward(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flight) {
-	limit := newDeadline(timeoutFor(f.request.eas.Command), func() { f.cancel(errTimeout) })
-	defer limit.stop()
-	out := e.upstream.outgoing(ctx, r)
-	var sent *kept
-	if r.ContentLength != 0 {
-		sent = &kept{ReadCloser: r.Body, length: r.ContentLength, more: len(e.cfg.UpstreamHosts) == 0}
-		body := &progress{ReadCloser: sent, limit: limit, wait: func(d time.Duration) { setReadDeadline(w, d) }}
-		defer body.end()
-		out.Body = body
-	} else {
-		setReadDeadline(w, 0)
-	}
-	resp, err := e.exchange(out, f, sent, limit.more)
-	if err == nil && ctx.Err() != nil {
+// forward streams an allowed command to the upstream and its answer to the phone, byte for byte, unless the command ends before: when the phone goes away, when
+// it is no longer allowed, or when the edge stops.
+func (e *Edge) forward(w http.ResponseWriter, r *http.Request, c *command) {
+	defer c.leave()
+	e.upstream.outgoing(c, r)
+	resp, err := e.answerTo(w, r, c)
+	if err == nil {
+		if err = c.endedBy(); err == nil {
+			e.deliver(w, c, resp)
+			return
+		}
 		// An upstream may answer just because it sees the end of the exchange; that answer is for nobody.
 		_ = resp.Body.Close()
-		err = ctx.Err()
 	}
-	if err != nil {
-		e.unanswered(ctx, w, f, err)
-		return
+	e.unanswered(w, c, err)
+}
+
+// answerTo sends a command and its body to the upstream and waits for the answer to begin.
+func (e *Edge) answerTo(w http.ResponseWriter, r *http.Request, c *command) (*http.Response, error) {
+	limit := timeoutFor(c.request.eas.Command)
+	c.small, c.keep = r.ContentLength >= 0 && r.ContentLength <= smallBody, len(e.cfg.UpstreamHosts) > 0
+	switch {
+	case !c.small:
+		return e.upload(w, r, c, limit)
+	case r.ContentLength == 0:
+		setReadDeadline(w, 0)
+	default:
+		// Before the upstream is called, so that a slow phone holds no connection there.
+		if err := c.readBody(w, r); err != nil {
+			return nil, err
+		}
 	}
-	defer func() { _ = resp.Body.Close() }() // an answer that was not read to its end is of no use to anybody
-	limit.stop()
-	setReadDeadline(w, 0)
-	e.deliver(ctx, w, f, resp)
+	c.watch()
+	c.limit.start(limit, &c.ending)
+	resp, err := e.exchange(c)
+	c.limit.stop()
+	return resp, err
+}
+
+// upload is answerTo for a body that is sent as it comes.
+func (e *Edge) upload(w http.ResponseWriter, r *http.Request, c *command, limit time.Duration) (*http.Response, error) {
+	c.watch()
+	c.limit.start(limit, &c.ending)
+	c.sent = &kept{ReadCloser: r.Body, length: r.ContentLength, more: !c.keep}
+	body := &progress{ReadCloser: c.sent, limit: &c.limit, wait: func(d time.Duration) { setReadDeadline(w, d) }}
+	c.long, c.out.Body = body, body
+	resp, err := e.exchange(c)
+	c.limit.stop()
+	if err == nil {
+		setReadDeadline(w, 0)
+	}
+	return resp, err
 }
 
 // deliver sends an answer of the upstream to the phone. It is no part of its caller, whose place on the stack a Ping keeps for an hour.
 //
 //go:noinline
-func (e *Edge) deliver(ctx context.Context, w http.ResponseWriter, f *flight, resp *http.Response) {
-	var whole []byte
+func (e *Edge) deliver(w http.ResponseWriter, c *command, resp *http.Response) {
+	defer func() { _ = resp.Body.Close() }() // an answer that was not read to its end is of no use to anybody
+	var whole *[]byte
 	if n := resp.ContentLength; n >= 0 && n <= smallAnswer {
 		// Whole before it begins: one write instead of three, and an upstream that breaks off is still a fault that can be said.
-		whole = make([]byte, n)
-		if _, err := io.ReadFull(resp.Body, whole); err != nil {
-			e.unanswered(ctx, w, f, err)
+		whole = buffer(int(n))
+		if _, err := io.ReadFull(resp.Body, *whole); err != nil {
+			discard(whole)
+			e.unanswered(w, c, err)
 			return
 		}
 	}
-	e.flights.begun(f)
+	e.flights.begun(&c.flight)
 	copyHeader(w.Header(), resp.Header)
-	e.ownChallenge(w.Header(), f.request)
-	e.ownCookies(w.Header(), f.request, resp.Request.URL)
+	e.ownChallenge(w.Header(), c.request)
+	e.ownCookies(w.Header(), c.request, resp.Request.URL)
 	w.WriteHeader(resp.StatusCode)
 	var err error
 	switch {
 	case whole == nil:
 		err = stream(w, resp.Body)
-	case len(whole) > 0:
-		_, err = w.Write(whole)
+	case len(*whole) > 0:
+		_, err = w.Write(*whole)
 	}
 	if err != nil {
-		// The phone must not take a part for the whole.
+		// The phone must not take a part for the whole. The buffer is not used again: of HTTP/2, it may be in a frame that is still being written.
 		panic(http.ErrAbortHandler)
+	}
+	if whole != nil {
+		discard(whole)
 	}
 }
 
@@ -80,42 +107,42 @@ func (e *Edge) deliver(ctx context.Context, w http.ResponseWriter, f *flight, re
 const smallAnswer = 16 << 10
 
 // unanswered answers for an upstream that did not: with the refusal if the command was ended for that, with a fault otherwise.
-func (e *Edge) unanswered(ctx context.Context, w http.ResponseWriter, f *flight, err error) {
-	cause := context.Cause(ctx)
+func (e *Edge) unanswered(w http.ResponseWriter, c *command, err error) {
+	cause, ctx := c.endedBy(), c.ctx
 	var end *ended
 	var away *redirected
 	switch {
 	case errors.As(cause, &end):
-		e.refuse(w, f.request, end.reference, end.verdict)
+		e.refuse(w, c.request, end.reference, end.verdict)
 	case errors.Is(cause, errDraining):
 		// No fault, and nothing to look up: the phone comes back, perhaps to another node.
 		w.Header().Set("Retry-After", e.comeBack(time.Second))
 		w.Header().Set("Connection", "close")
 		answer(w, "", http.StatusServiceUnavailable, "", nil)
 	case errors.Is(cause, errTimeout):
-		e.failed(w, f.request, faultTimeout, "The upstream did not answer in time.")
-	case ctx.Err() != nil:
+		e.failed(w, c.request, faultTimeout, "The upstream did not answer in time.")
+	case cause != nil:
 		// The phone has gone.
 	case errors.As(err, &away):
 		e.cfg.Log.WarnContext(ctx, "edge: upstream tried to redirect", "status", away.status, "to", away.host)
-		e.failed(w, f.request, faultRedirect, fmt.Sprintf("The upstream answered with %d, which would lead the phone around the gate.", away.status))
+		e.failed(w, c.request, faultRedirect, fmt.Sprintf("The upstream answered with %d, which would lead the phone around the gate.", away.status))
 	case errors.Is(err, errMoved):
 		v := fault(faultMoved, "The upstream says that another server has the mailbox. The request is too large to be sent there again; the next one goes there at once.")
 		v.after = "1"
-		e.failedWith(w, f.request, v)
+		e.failedWith(w, c.request, v)
 	case errors.Is(err, errBody):
 		// RFC 9110, section 15.5.9. Nothing, or half a command, has reached the upstream.
 		closeWith(w, http.StatusRequestTimeout)
 	default:
 		e.cfg.Log.WarnContext(ctx, "edge: upstream cannot be reached", "error", err)
-		if timeoutFor(f.request.eas.Command) == longPollTimeout {
-			e.linger(ctx)
-			if ctx.Err() != nil {
-				e.unanswered(ctx, w, f, err)
+		if timeoutFor(c.request.eas.Command) == longPollTimeout {
+			e.linger(c.context())
+			if c.endedBy() != nil {
+				e.unanswered(w, c, err)
 				return
 			}
 		}
-		e.failed(w, f.request, faultUpstream, "The upstream could not be reached, or broke the connection before its answer was whole. The command was not repeated.")
+		e.failed(w, c.request, faultUpstream, "The upstream could not be reached, or broke the connection before its answer was whole. The command was not repeated.")
 	}
 }
 
@@ -149,35 +176,6 @@ func stream(w http.ResponseWriter, body io.Reader) error {
 // buffers are taken only while an answer streams: a phone that waits holds none.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// deadline is a timer that is set back while a request body is still on its way.
-type deadline struct {
-	limit time.Duration
-	mu    sync.Mutex
-	timer *time.Timer // nil once it was stopped
-}
-
-func newDeadline(limit time.Duration, do func()) *deadline {
-	return &deadline{limit: limit, timer: time.AfterFunc(limit, do)}
-}
-
-func (d *deadline) stop() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
-}
-
-// more sets the timer back unless it was stopped or has gone off.
-func (d *deadline) more() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.timer != nil && d.timer.Stop() {
-		d.timer.Reset(d.limit)
-	}
-}
-
 // progress is a request body that sets the deadlines back with every part. The transport may go on reading it after the answer, when the connection is not
 // to be touched any more.
 type progress struct {
@@ -206,6 +204,9 @@ func (p *progress) Read(b []byte) (int, error) {
 
 // end lets go of the connection.
 func (p *progress) end() {
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wait = nil

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -105,12 +104,10 @@ func (c *connection) keep(k *known) {
 
 // serveKnown is serveCommand for a command that the connection knows.
 func (e *Edge) serveKnown(w http.ResponseWriter, r *http.Request, k *known) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	f := &flight{request: k.request, cancel: cancel}
-	defer e.flights.leave(f)
-	if e.stands(f, k) || e.admitted(ctx, w, f) {
-		e.forward(ctx, w, r, f)
+	c := newCommand(r.Context(), k.request)
+	defer e.flights.leave(&c.flight)
+	if e.stands(&c.flight, k) || e.admitted(r.Context(), w, &c.flight) {
+		e.forward(w, r, c)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,12 +23,20 @@ const (
 // line is a TCP connection to the upstream, under TLS or not, that can be looked at without waiting.
 type line struct {
 	*net.TCPConn
-	raw  syscall.RawConn
-	top  net.Conn // what carries HTTP: the line itself, or TLS over it
-	rest *time.Timer
+	raw   syscall.RawConn
+	top   net.Conn              // what carries HTTP: the line itself, or TLS over it
+	ready func(fd uintptr) bool // step
 
 	looking bool // Read does not wait
 	fd      uintptr
+	none    [1]byte // where quiet reads to; what comes there is not used
+	turn    *call   // that awaits an answer
+	said    error   // by it
+
+	// Under the lock of its place to rest.
+	rest  *time.Timer
+	until time.Time // when its rest ends
+	armed bool      // the timer runs
 }
 
 func newLine(c *net.TCPConn) (*line, error) {
@@ -36,7 +45,7 @@ func newLine(c *net.TCPConn) (*line, error) {
 		return nil, err
 	}
 	l := &line{TCPConn: c, raw: raw}
-	l.top = l
+	l.top, l.ready = l, l.step
 	return l, nil
 }
 
@@ -61,34 +70,42 @@ func (l *line) Read(p []byte) (int, error) {
 	}
 }
 
-// await calls try now and whenever something has come, until it says something else than os.ErrDeadlineExceeded. Reading does not wait within try, so that
-// who waits for an hour needs no buffer for it.
-func (l *line) await(try func() error) error {
-	var said error
-	err := l.raw.Read(func(fd uintptr) bool {
-		l.looking, l.fd = true, fd
-		said = try()
-		l.looking = false
-		return !errors.Is(said, os.ErrDeadlineExceeded)
-	})
+// await has x look now and whenever something has come, until it says something else than os.ErrDeadlineExceeded. Reading does not wait within look, so that
+// who waits for an hour needs no buffer for it. What comes after await has begun is noticed even if it comes between two looks.
+func (l *line) await(x *call) error {
+	l.turn = x
+	err := l.raw.Read(l.ready)
+	said := l.said
+	l.turn, l.said = nil, nil
 	if err != nil {
 		return err
 	}
 	return said
 }
 
+func (l *line) step(fd uintptr) bool {
+	l.looking, l.fd = true, fd
+	l.said = l.turn.look(l)
+	l.looking = false
+	return !errors.Is(l.said, os.ErrDeadlineExceeded)
+}
+
 // silent reports whether the server has neither closed the connection nor sent what nobody asked for. Of TLS it takes in what is not data, such as tickets.
 func (l *line) silent() bool {
 	var quiet bool
 	err := l.raw.Read(func(fd uintptr) bool {
-		var b [1]byte
 		l.looking, l.fd = true, fd
-		_, err := l.top.Read(b[:])
+		quiet = l.quiet()
 		l.looking = false
-		quiet = errors.Is(err, os.ErrDeadlineExceeded)
 		return true
 	})
 	return err == nil && quiet
+}
+
+// quiet is silent for who is looking already.
+func (l *line) quiet() bool {
+	_, err := l.top.Read(l.none[:])
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // resting is the place for a connection to the upstream between two commands of a connection of a phone.
@@ -109,18 +126,32 @@ func (p *resting) put(l *line, to destination) {
 		_ = p.line.top.Close()
 	}
 	p.line, p.to = l, to
-	if l.rest != nil {
+	l.until = time.Now().Add(restLimit)
+	switch {
+	case l.rest == nil:
+		l.rest = time.AfterFunc(restLimit, func() { p.expire(l) })
+	case !l.armed:
 		l.rest.Reset(restLimit)
+	}
+	l.armed = true
+}
+
+// expire ends the rest of a line when its time has come. The timer runs on while the line is in use: that is cheaper than to stop it and to start it again
+// for every command.
+func (p *resting) expire(l *line) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.armed = false
+	if p.line != l {
 		return
 	}
-	l.rest = time.AfterFunc(restLimit, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.line == l {
-			p.line = nil
-			_ = l.top.Close()
-		}
-	})
+	if left := time.Until(l.until); left > 0 {
+		l.rest.Reset(left)
+		l.armed = true
+		return
+	}
+	p.line = nil
+	_ = l.top.Close()
 }
 
 // take returns the line that rests for this server and user, or nil. Whoever asks for another ends its rest.
@@ -132,7 +163,6 @@ func (p *resting) take(to destination) *line {
 		return nil
 	}
 	p.line = nil
-	l.rest.Stop()
 	if p.to != to {
 		_ = l.top.Close()
 		return nil
@@ -146,6 +176,8 @@ type habit struct {
 	keeps bool
 	tried bool      // a connection is being left open to see
 	again time.Time // not before then is it tried again
+
+	http2 atomic.Bool // it has last spoken HTTP/2
 }
 
 // The plans for a connection after its command.

@@ -24,6 +24,7 @@ type keeper struct {
 	users [][]string // of each connection, command by command
 	ended int
 	next  string // what it does after its next answer: close, or say something that nobody asked for
+	said  bool   // that was said
 }
 
 func newKeeper(t *testing.T, config *tls.Config) *keeper {
@@ -73,6 +74,9 @@ func (k *keeper) serve(c net.Conn) {
 			return
 		case next != "":
 			_, _ = io.WriteString(c, next)
+			k.mu.Lock()
+			k.said = true
+			k.mu.Unlock()
 		}
 	}
 }
@@ -167,6 +171,8 @@ func TestConnectionsRest(t *testing.T) {
 			send(alice)
 			if tt.then == "close" {
 				w.eventually(func() bool { conns, _, ended := k.count(); return ended == conns })
+			} else {
+				w.eventually(func() bool { k.mu.Lock(); defer k.mu.Unlock(); return k.said })
 			}
 			send(alice)
 			if conns, commands, _ := k.count(); conns != before+2 || commands != want {

@@ -183,14 +183,14 @@ var errMoved = errors.New("the mailbox is on another server, and the body cannot
 
 // exchange sends a command to the server of the user's mailbox and follows, inside, where that one sends it: an answer of 451 or a redirect says that the
 // command was not processed. Nothing is sent again after any other answer or after an error.
-func (e *Edge) exchange(out *http.Request, f *flight, sent *kept, again func()) (*http.Response, error) {
-	routes, user := e.upstream.routes, f.request.credential.User
-	defer sent.drop()
+func (e *Edge) exchange(c *command) (*http.Response, error) {
+	routes, user := e.upstream.routes, c.request.credential.User
+	defer c.drop()
 	server := routes.of(user)
-	out = retarget(out, routes.base, server)
+	out := retarget(&c.out, routes.base, server)
 	var been trail
 	for {
-		resp, err := e.upstream.send(out, f.request)
+		resp, err := e.upstream.send(c, out)
 		if err != nil {
 			if server != routes.base {
 				routes.remember(user, nil)
@@ -204,11 +204,11 @@ func (e *Edge) exchange(out *http.Request, f *flight, sent *kept, again func()) 
 		if err != nil {
 			return nil, err
 		}
-		body, whole := sent.whole()
+		body, whole := c.again()
 		if !whole {
 			return nil, errMoved
 		}
-		again()
+		c.limit.more()
 		out = retarget(out, server, to)
 		out.Body, server = body, to
 	}
@@ -285,9 +285,6 @@ func (k *kept) Read(p []byte) (int, error) {
 
 // whole returns the body once more, if all of it was read and kept.
 func (k *kept) whole() (io.ReadCloser, bool) {
-	if k == nil {
-		return http.NoBody, true
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return io.NopCloser(strings.NewReader(string(k.head))), k.end && !k.more

@@ -1,15 +1,16 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"postern/internal/eas"
@@ -33,7 +34,6 @@ type upstream struct {
 	routes *routes
 	pooled *http.Transport
 	dialer *dialer
-	http2  sync.Map // host:port of servers that have last spoken HTTP/2; only servers that are allowed get so far
 }
 
 func newUpstream(base *url.URL, roots *x509.CertPool, routes *routes) *upstream {
@@ -54,39 +54,54 @@ func newUpstream(base *url.URL, roots *x509.CertPool, routes *routes) *upstream 
 }
 
 // outgoing makes the request to the upstream of one from a phone: the same but for where it goes, and without its body.
-func (u *upstream) outgoing(ctx context.Context, r *http.Request) *http.Request {
-	out := r.WithContext(ctx)
-	out.URL, out.Host, out.RequestURI = u.target(r.URL.EscapedPath(), r.URL.RawQuery), u.base.Host, ""
+func (u *upstream) outgoing(c *command, r *http.Request) {
+	out := &c.out
+	*out, c.url = *r, u.target(r.URL.EscapedPath(), r.URL.RawQuery)
+	out.URL, out.Host, out.RequestURI = &c.url, u.base.Host, ""
 	out.Body, out.TransferEncoding, out.Trailer, out.Close = http.NoBody, nil, nil, false
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = nil // not one of our own
 	}
-	return out
 }
 
-func (u *upstream) target(path, rawQuery string) *url.URL {
-	return &url.URL{Scheme: u.base.Scheme, Host: u.base.Host, Path: strings.TrimSuffix(u.base.Path, "/") + path, RawQuery: rawQuery}
+func (u *upstream) target(path, rawQuery string) url.URL {
+	return url.URL{Scheme: u.base.Scheme, Host: u.base.Host, Path: strings.TrimSuffix(u.base.Path, "/") + path, RawQuery: rawQuery}
 }
 
 // request makes a request to the upstream without headers, and without a User-Agent of our own.
 func (u *upstream) request(ctx context.Context, method, path, rawQuery string) *http.Request {
-	r := &http.Request{Method: method, URL: u.target(path, rawQuery), Host: u.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"User-Agent": nil}, Body: http.NoBody}
+	to := u.target(path, rawQuery)
+	r := &http.Request{Method: method, URL: &to, Host: u.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"User-Agent": nil}, Body: http.NoBody}
 	return r.WithContext(ctx)
 }
 
-// send sends a command of q.
-func (u *upstream) send(r *http.Request, q *request) (*http.Response, error) {
-	host := r.URL.Host
-	if _, speaks := u.http2.Load(host); !speaks {
-		resp, err := u.dialer.alone(r, &q.conn.upstream, q.credential.User)
-		if !errors.Is(err, errHTTP2) {
+// send sends a command, as r.
+func (u *upstream) send(c *command, r *http.Request) (*http.Response, error) {
+	h := u.dialer.habit(r.URL.Host)
+	if !h.http2.Load() {
+		resp, err := u.dialer.alone(c, r, h)
+		if err == nil || !errors.Is(err, errHTTP2) {
 			return resp, err
 		}
-		u.http2.Store(host, true) // and nothing was sent yet
+		h.http2.Store(true) // and nothing was sent yet
+	}
+	return u.share(c, r, h)
+}
+
+// share sends a command over a shared connection. It is no part of its caller, whose place on the stack a Ping keeps for an hour.
+//
+//go:noinline
+func (u *upstream) share(c *command, r *http.Request, h *habit) (*http.Response, error) {
+	r = r.WithContext(c.context())
+	if c.body != nil {
+		r.Body = io.NopCloser(bytes.NewReader(bytes.Clone(*c.body))) // the transport may go on reading it when the buffer is another's
+		if !c.keep {
+			c.drop()
+		}
 	}
 	resp, err := u.pooled.RoundTrip(r)
 	if err == nil && resp.ProtoMajor == 1 {
-		u.http2.Delete(host)
+		h.http2.Store(false)
 	}
 	return resp, err
 }
