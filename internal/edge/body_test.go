@@ -1,13 +1,59 @@
 package edge_test
 
 import (
+	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
+
+// TestHalfCommand: a body that does not come whole is sent nowhere, and the phone is not told that all is well. Nor is one that closes its side while it waits.
+func TestHalfCommand(t *testing.T) {
+	w := newWorld(t, options{})
+	_, c := w.managed(alice, "")
+	gone := make(chan string, 1)
+	for _, length := range []int{4, 20, 100_000} {
+		cmd := "SendMail"
+		if length == 4 {
+			cmd = "Ping"
+			w.answerWith(hold(gone))
+		}
+		conn, err := tls.Dial("tcp", w.addr, &tls.Config{RootCAs: w.roots, ServerName: gateHost, Certificates: []tls.Certificate{c}, NextProtos: []string{"http/1.1"}})
+		must(t, err)
+		_, err = fmt.Fprintf(conn, "POST /Microsoft-Server-ActiveSync?%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nAuthorization: %s\r\nMS-ASProtocolVersion: 16.1\r\nContent-Length: %d\r\n\r\nhalf",
+			command(cmd, alice, aliceEAS).query, gateHost, iphone, basic(alice), length)
+		must(t, err)
+		if length == 4 {
+			w.eventually(func() bool { return w.countSeen() == 1 })
+		}
+		must(t, conn.CloseWrite())
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if length == 4 {
+			if err == nil {
+				t.Errorf("a phone that has closed its side is told %v", resp)
+			}
+			<-gone
+			w.answerWith(exchange)
+			w.takeSeen()
+			continue
+		}
+		if err != nil || resp.StatusCode != http.StatusRequestTimeout {
+			t.Errorf("%d bytes announced: the phone is told %v, %v", length, resp, err)
+		}
+		_ = conn.Close()
+		for _, s := range w.takeSeen() {
+			if length == 20 || len(s.body) >= length {
+				t.Errorf("the upstream got %q", s.body)
+			}
+		}
+	}
+}
 
 // TestBodiesStayApart: however many commands are under way at once, each gets its own body to the upstream, and its own answer back.
 func TestBodiesStayApart(t *testing.T) {

@@ -121,8 +121,13 @@ func (e *Edge) unanswered(w http.ResponseWriter, c *command, err error) {
 		answer(w, "", http.StatusServiceUnavailable, "", nil)
 	case errors.Is(cause, errTimeout):
 		e.failed(w, c.request, faultTimeout, "The upstream did not answer in time.")
+	case errors.Is(err, errBody):
+		// RFC 9110, section 15.5.9. Nothing, or half a command, has reached the upstream. net/http takes such a phone for one that has gone, but it may be there and
+		// wait: one that was only slow, or that says no more.
+		closeWith(w, http.StatusRequestTimeout)
 	case cause != nil:
-		// The phone has gone.
+		// The phone has gone. If it has not (it may have closed its side only), an empty answer of net/http's own would tell it that all is well.
+		panic(http.ErrAbortHandler)
 	case errors.As(err, &away):
 		e.cfg.Log.WarnContext(ctx, "edge: upstream tried to redirect", "status", away.status, "to", away.host)
 		e.failed(w, c.request, faultRedirect, fmt.Sprintf("The upstream answered with %d, which would lead the phone around the gate.", away.status))
@@ -130,9 +135,6 @@ func (e *Edge) unanswered(w http.ResponseWriter, c *command, err error) {
 		v := fault(faultMoved, "The upstream says that another server has the mailbox. The request is too large to be sent there again; the next one goes there at once.")
 		v.after = "1"
 		e.failedWith(w, c.request, v)
-	case errors.Is(err, errBody):
-		// RFC 9110, section 15.5.9. Nothing, or half a command, has reached the upstream.
-		closeWith(w, http.StatusRequestTimeout)
 	default:
 		e.cfg.Log.WarnContext(ctx, "edge: upstream cannot be reached", "error", err)
 		if timeoutFor(c.request.eas.Command) == longPollTimeout {
