@@ -232,7 +232,8 @@ func (x *call) read() (*http.Response, error) {
 		}
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
 			x.head.left = math.MaxInt64
-			x.answer = answerBody{Reader: resp.Body, call: x, ends: resp.Close || resp.StatusCode < 200, done: resp.ContentLength == 0}
+			ends := resp.Close || resp.StatusCode < 200 || resp.StatusCode == http.StatusNoContent && resp.Header["Content-Length"] != nil // there may be a body after all
+			x.answer = answerBody{Reader: resp.Body, call: x, ends: ends, done: resp.ContentLength == 0}
 			resp.Body = &x.answer
 			return resp, nil
 		}

@@ -73,7 +73,11 @@ func (e *Edge) upload(w http.ResponseWriter, r *http.Request, c *command, limit 
 func (e *Edge) deliver(w http.ResponseWriter, c *command, resp *http.Response) {
 	defer func() { _ = resp.Body.Close() }() // an answer that was not read to its end is of no use to anybody
 	var whole *[]byte
-	if n := resp.ContentLength; n >= 0 && n <= smallAnswer {
+	n := resp.ContentLength
+	if resp.StatusCode == http.StatusNoContent || c.out.Method == http.MethodHead {
+		n = 0 // whatever length is said: there is no body
+	}
+	if n >= 0 && n <= smallAnswer {
 		// Whole before it begins: one write instead of three, and an upstream that breaks off is still a fault that can be said.
 		whole = buffer(int(n))
 		if _, err := io.ReadFull(resp.Body, *whole); err != nil {
@@ -86,6 +90,9 @@ func (e *Edge) deliver(w http.ResponseWriter, c *command, resp *http.Response) {
 	copyHeader(w.Header(), resp.Header)
 	e.ownChallenge(w.Header(), c.request)
 	e.ownCookies(w.Header(), c.request, resp.Request.URL)
+	if resp.StatusCode == http.StatusNoContent {
+		delete(w.Header(), "Content-Length") // RFC 9110, section 8.6: it must not be there, and breaks the stream over HTTP/2
+	}
 	w.WriteHeader(resp.StatusCode)
 	var err error
 	switch {

@@ -178,6 +178,9 @@ func TestUpstreamAnswers(t *testing.T) {
 		"endless head":      {[]string{"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: "+strings.Repeat("x", 1000)+"\r\n", 200)}, later, ""},
 		"more than it said": {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswerHTTP/1.1 200 OK\r\n\r\nevil"}, mail, "answer"},
 		"empty":             {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}, `http 200: ""`, ""},
+		"no content but 5":  {[]string{"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"}, `http 204: ""`, ""},
+		"no content, and 5": {[]string{"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", "hello"}, `http 204: ""`, ""},
+		"not modified":      {[]string{"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"}, later, ""},
 		"no content":        {[]string{"HTTP/1.1 204 No Content\r\n\r\n"}, `http 204: ""`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -511,6 +511,14 @@ func TestEWS(t *testing.T) {
 	if len(got) != 1 || got[0].uri != "/EWS/Exchange.asmx" || got[0].body != "<soap/>" {
 		t.Errorf("upstream got %+v", got)
 	}
+	head := soap
+	head.method, head.body = "HEAD", ""
+	for _, h2 := range []bool{false, true} {
+		if r := w.do(w.phone(&cert, h2), head); r.status != 200 || r.body != "" || r.header.Get("Content-Length") != "6" {
+			t.Errorf("HEAD, h2 %v: %d %v", h2, r.status, r.header)
+		}
+	}
+	w.takeSeen()
 	r := w.do(w.phone(nil, true), soap)
 	if dec, codes := w.reasons(r.reference); phoneSees(r) != http403 || !strings.Contains(strings.Join(codes, " "), "no_certificate") || !strings.Contains(string(dec.Input), `"protocol":"ews"`) {
 		t.Errorf("without: %s %v", phoneSees(r), codes)
