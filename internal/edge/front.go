@@ -14,6 +14,7 @@ import (
 // The paths, of which nothing but the letter case may differ: no cleaning, no redirect, no escapes.
 const (
 	pathEAS              = "/Microsoft-Server-ActiveSync"
+	documentEAS          = "/default.eas"
 	pathAutodiscoverXML  = "/autodiscover/autodiscover.xml"
 	pathAutodiscoverJSON = "/autodiscover/autodiscover.json"
 )
@@ -44,7 +45,7 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	why, path := conflict(r.Header), r.URL.EscapedPath()
 	cleanHeader(r.Header)
 	head, headed := [sha256.Size]byte{}, false
-	if why == "" && strings.EqualFold(path, pathEAS) {
+	if why == "" && isEAS(path) {
 		if head, headed = headOf(conn, r); headed {
 			if k := conn.recall(&head); k != nil {
 				e.serveKnown(w, r, k)
@@ -54,7 +55,7 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	q := &request{host: host, authority: r.Host, tenant: tenant, conn: conn, remote: remote, conflict: why, head: head, headed: headed}
 	switch {
-	case strings.EqualFold(path, pathEAS):
+	case isEAS(path):
 		q.protocol = protocolEAS
 		e.serveEAS(w, r, q)
 	case q.conflict != "":
@@ -72,6 +73,15 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		answer(w, "", http.StatusNotFound, "", nil)
 	}
+}
+
+// isEAS reports whether a path is that of Exchange ActiveSync: IIS serves it with a slash at the end, and under the name of its document, alike.
+func isEAS(path string) bool {
+	if len(path) < len(pathEAS) || !strings.EqualFold(path[:len(pathEAS)], pathEAS) {
+		return false
+	}
+	rest := path[len(pathEAS):]
+	return rest == "" || rest == "/" || strings.EqualFold(rest, documentEAS)
 }
 
 // drainBody reads what is left of a short body. Over HTTP/2 an answer before the end of the request resets the stream (RFC 9113, section 8.1), which some

@@ -121,6 +121,9 @@ func (r *routes) next(from *url.URL, resp *http.Response) *url.URL {
 		return nil
 	}
 	path := strings.TrimSuffix(u.Path, "/")
+	if short := len(path) - len(documentEAS); short >= 0 && strings.EqualFold(path[short:], documentEAS) {
+		path = path[:short] // how the phone wrote the path stays
+	}
 	cut := len(path) - len(pathEAS)
 	if cut < 0 || !strings.EqualFold(path[cut:], pathEAS) || cut > 0 && path[:cut] != strings.TrimSuffix(r.base.Path, "/") {
 		return nil

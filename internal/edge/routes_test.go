@@ -80,6 +80,8 @@ func TestRedirectsStayInside(t *testing.T) {
 		{"another server has the mailbox", 451, here, inside},
 		{"with a slash at the end", 451, here + "/", inside},
 		{"in other letter case, with a query", 451, other.URL + "/microsoft-server-activesync?Cmd=x", inside},
+		{"the document of the path", 307, here + "/default.eas?Cmd=x", inside},
+		{"another document", 307, here + "/default.aspx", fault},
 		{"moved permanently", 301, here, inside},
 		{"found", 302, here, inside},
 		{"temporary redirect", 307, here, inside},
