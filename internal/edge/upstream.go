@@ -127,16 +127,15 @@ func leadsAway(status int) bool {
 }
 
 // hopHeaders are of the connection to the upstream (RFC 9110, section 7.6.1) or would lead a phone past the gate.
-var hopHeaders = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Alt-Svc",
-	"Location", "Content-Location", "Refresh", "X-Ms-Location", "X-Postern-Reference"}
+var hopHeaders = dropped("Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Alt-Svc",
+	"Location", "Content-Location", "Refresh", "X-Ms-Location", "X-Postern-Reference")
 
-// copyHeader copies what of an answer is for the phone.
+// copyHeader copies what of an answer is for the phone into the header of an answer, in which nothing is yet.
 func copyHeader(dst, src http.Header) {
 	for name, values := range src {
-		dst[name] = values
-	}
-	for _, name := range hopHeaders {
-		delete(dst, name)
+		if !hopHeaders[name] {
+			dst[name] = values
+		}
 	}
 	if _, ok := dst["Content-Type"]; !ok {
 		dst["Content-Type"] = nil // net/http guesses one otherwise
