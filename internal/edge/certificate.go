@@ -20,10 +20,12 @@ import (
 // remembered only together with what says that it is still the same, see known.
 type connection struct {
 	leaf        *x509.Certificate // nil without one
-	fingerprint string            // SHA-256 of the DER, lower-case hex
+	digest      [sha256.Size]byte // of the DER
+	fingerprint string            // the same in lower-case hex
 	serial      trust.Serial
 	upstream    resting
 	known       [knownCommands]atomic.Pointer[known]
+	owner       atomic.Pointer[ownersFacts] // of the certificate's device
 
 	next atomic.Uint32 // the place in known to be taken next
 
@@ -36,6 +38,7 @@ type chain struct {
 	anchors *anchors
 	tenant  string
 	issuer  string // empty: untrusted
+	named   string // the certificate, as changes in the registry name it
 }
 
 type connectionKey struct{}
@@ -49,8 +52,8 @@ func newConnection(state *tls.ConnectionState) *connection {
 	c := &connection{}
 	if state != nil && len(state.PeerCertificates) > 0 {
 		c.leaf = state.PeerCertificates[0]
-		sum := sha256.Sum256(c.leaf.Raw)
-		c.fingerprint = hex.EncodeToString(sum[:])
+		c.digest = sha256.Sum256(c.leaf.Raw)
+		c.fingerprint = hex.EncodeToString(c.digest[:])
 		if c.leaf.SerialNumber.Sign() > 0 {
 			c.serial = trust.SerialOf(c.leaf.SerialNumber)
 		}
@@ -58,18 +61,18 @@ func newConnection(state *tls.ConnectionState) *connection {
 	return c
 }
 
-// issuer returns the issuer at tenant ("": at any) whose CA signed the certificate; empty for a stranger's. The signature and the CA are checked at a
+// issuer returns the issuer at tenant ("": at any) whose CA signed the certificate, empty for a stranger's, and how changes name the certificate. The signature and the CA are checked at a
 // time within the certificate's validity, so that one of ours that has expired is told from one that never was ours.
-func (c *connection) issuer(a *anchors, tenant string, now time.Time) string {
+func (c *connection) issuer(a *anchors, tenant string, now time.Time) (issuer, named string) {
 	if c.leaf == nil || c.serial == "" {
-		return ""
+		return "", noCertificate
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.chain.anchors == a && c.chain.tenant == tenant {
-		return c.chain.issuer
+		return c.chain.issuer, c.chain.named
 	}
-	c.chain = chain{anchors: a, tenant: tenant}
+	c.chain = chain{anchors: a, tenant: tenant, named: noCertificate}
 	at := now
 	if at.Before(c.leaf.NotBefore) {
 		at = c.leaf.NotBefore
@@ -78,39 +81,36 @@ func (c *connection) issuer(a *anchors, tenant string, now time.Time) string {
 	}
 	chains, err := c.leaf.Verify(x509.VerifyOptions{Roots: a.pool(tenant), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err == nil && len(chains) > 0 && len(chains[0]) == 2 {
-		c.chain.issuer = a.issuerOf(chains[0][1])
+		if c.chain.issuer = a.issuerOf(chains[0][1]); c.chain.issuer != "" {
+			c.chain.named = c.chain.issuer + "/" + string(c.serial)
+		}
 	}
-	return c.chain.issuer
+	return c.chain.issuer, c.chain.named
 }
 
-// certificate returns the facts of the client certificate at a moment, and when it was first used; the zero time for not yet.
-func (e *Edge) certificate(x *registry.Reading, c *connection, tenant string, now time.Time) (f policy.CertFacts, used time.Time) {
+// certificate fills in the facts of the client certificate at a moment. It returns how changes name it, and when it was first used in Unix seconds; 0 for not yet.
+func (e *Edge) certificate(x *registry.Reading, f *policy.CertFacts, c *connection, tenant string, now time.Time) (named string, used int64) {
 	f.Status = "none"
 	if c.leaf == nil {
-		return f, used
+		return noCertificate, 0
 	}
 	f.Present = true
-	f.Issuer = c.issuer(e.anchors.Load(), tenant, now)
-	if f.Issuer == "" {
+	if f.Issuer, named = c.issuer(e.anchors.Load(), tenant, now); f.Issuer == "" {
 		f.Problem = "untrusted"
-		return f, used
+		return named, 0
 	}
 	f.Serial, f.NotAfter = string(c.serial), c.leaf.NotAfter.Unix()
-	known, ok := x.Certificate(f.Issuer, c.serial)
-	if !ok || known.Fingerprint != c.fingerprint {
+	known, ok := x.Standing(f.Issuer, c.serial)
+	if !ok || !known.Is(&c.digest) {
 		// Signed by our CA, and not in the registry: the signature alone admits nobody.
 		f.Problem = "unknown"
-		return f, used
+		return named, 0
 	}
-	f.Status, f.Device, f.Reason = string(known.Status), string(known.Device), string(known.Reason)
-	f.ChangedAt = policy.Seconds(known.ChangedAt)
-	f.SuccessorFirstUse = successorFirstUse(x, f.Issuer, known.Successor)
-	if known.Status == trust.Superseded {
+	f.Status, f.Device, f.Reason, f.ChangedAt = string(known.Status), string(known.Device), string(known.Reason), known.ChangedAt
+	last := superseded(x, f, &known)
+	if known.Status == trust.Superseded && (last.Status == trust.Held || last.Status == trust.Revoked) {
 		// Accepted for a grace only for the sake of its successor: on hold or revoked with it.
-		if next, ok := x.Certificate(f.Issuer, current(x, f.Issuer, known)); ok && (next.Status == trust.Held || next.Status == trust.Revoked) {
-			f.Status, f.Reason = string(next.Status), string(next.Reason)
-			f.ChangedAt = policy.Seconds(next.ChangedAt)
-		}
+		f.Status, f.Reason, f.ChangedAt = string(last.Status), string(last.Reason), last.ChangedAt
 	}
 	switch {
 	case !slices.Contains(c.leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth):
@@ -120,37 +120,25 @@ func (e *Edge) certificate(x *registry.Reading, c *connection, tenant string, no
 	case !now.Before(c.leaf.NotAfter):
 		f.Problem = "expired"
 	}
-	return f, known.FirstUsed
-}
-
-// current follows the successors of a certificate to the last.
-func current(x *registry.Reading, issuer string, c registry.CertFact) trust.Serial {
-	for range maxSuccessors {
-		next, ok := x.Certificate(issuer, c.Successor)
-		if !ok || c.Successor == "" {
-			break
-		}
-		c = next
-	}
-	return c.Serial
+	return named, known.FirstUsed
 }
 
 // maxSuccessors bounds how far a chain of renewals is followed.
 const maxSuccessors = 16
 
-// successorFirstUse returns when the first of a certificate's successors was used: one that was renewed before it was ever used must not leave its
-// predecessor without an end.
-func successorFirstUse(x *registry.Reading, issuer string, s trust.Serial) int64 {
-	var first time.Time
+// superseded follows the successors of a certificate and returns the last, which may be itself. It fills in when the first of them was used: one that was renewed
+// before it was ever used must not leave its predecessor without an end.
+func superseded(x *registry.Reading, f *policy.CertFacts, c *registry.Standing) (last registry.Standing) {
+	last = *c
 	for range maxSuccessors {
-		next, ok := x.Certificate(issuer, s)
-		if s == "" || !ok {
+		next, ok := x.Successor(&last)
+		if !ok {
 			break
 		}
-		if !next.FirstUsed.IsZero() && (first.IsZero() || next.FirstUsed.Before(first)) {
-			first = next.FirstUsed
+		if next.FirstUsed != 0 && (f.SuccessorFirstUse == 0 || next.FirstUsed < f.SuccessorFirstUse) {
+			f.SuccessorFirstUse = next.FirstUsed
 		}
-		s = next.Successor
+		last = next
 	}
-	return policy.Seconds(first)
+	return last
 }

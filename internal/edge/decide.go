@@ -107,7 +107,7 @@ func (v *verdict) recordKey(in *policy.AccessInput) string {
 func decisionOf(q *request, s situation, v verdict, now time.Time) trust.Decision {
 	in, d := s.input, v.decision
 	out := trust.Decision{At: now, Door: "edge", Action: v.action, Reasons: d.Reasons, Policy: d.Policy, User: in.Credential.User, Device: trust.DeviceID(in.Device.ID),
-		Serial: trust.Serial(in.Certificate.Serial), ClientID: in.Claimed.DeviceID, Profile: s.profile.ID, Command: in.Request.Command, Remote: q.remote}
+		Serial: trust.Serial(in.Certificate.Serial), ClientID: in.Claimed.DeviceID, Profile: in.Profile.ID, Command: in.Request.Command, Remote: q.remote}
 	if d.ValidUntil > 0 {
 		out.ValidUntil = time.Unix(d.ValidUntil, 0).UTC()
 	}

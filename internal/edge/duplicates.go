@@ -11,8 +11,8 @@ import (
 )
 
 // duplicates says where else the claimed DeviceId and the certificate's device are in use. used is when the certificate was first used, or the
-// ticket made.
-func duplicates(x *registry.Reading, in *policy.AccessInput, own trust.MailProfile, device trust.Device, used time.Time) {
+// ticket made, in Unix seconds; 0: never.
+func duplicates(x *registry.Reading, in *policy.AccessInput, own *trust.MailProfile, device trust.DeviceID, used int64) {
 	if in.Claimed.DeviceID == "" {
 		return
 	}
@@ -20,10 +20,13 @@ func duplicates(x *registry.Reading, in *policy.AccessInput, own trust.MailProfi
 		in.Duplicate.DeviceIDManaged, in.Duplicate.ManagedDevice = true, string(id)
 	}
 	if in.Certificate.Device != "" || in.Assurance == "token" {
-		otherDeviceID(x, in, own, device.ID, used)
+		otherDeviceID(x, in, own, device, used)
 	}
 	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && sameUserModel(x, in, own.Tenant)
 }
+
+// usualProfiles are what a device, or a DeviceId, hardly has more of: room for so many costs nothing.
+const usualProfiles = 4
 
 // activeProfile is how lately a mail profile was seen that counts as in use; the built-in policy's duplicate_window is as long.
 const activeProfile = 14 * 24 * time.Hour
@@ -48,13 +51,15 @@ func sameUserModel(x *registry.Reading, in *policy.AccessInput, tenant string) b
 // came with one of the device's certificates that still counts. Where several do (two people typed the same, or somebody copied it), the device that
 // proves itself on this connection is the one: a copy of its DeviceId must not lock a phone out.
 func managedUnder(x *registry.Reading, in *policy.AccessInput, tenant string) trust.DeviceID {
-	var all []trust.DeviceID
-	for _, d := range x.DevicesByEAS(in.Claimed.DeviceID) {
+	all := make([]trust.DeviceID, 0, usualProfiles)
+	var devices [usualProfiles]*trust.Device
+	for _, d := range x.DevicesByEAS(devices[:], in.Claimed.DeviceID) {
 		if d.Issuer == tenant && isManaged(d) {
 			all = append(all, d.ID)
 		}
 	}
-	for _, p := range x.ProfilesOfClient(in.Claimed.DeviceID) {
+	var profiles [usualProfiles]*trust.MailProfile
+	for _, p := range x.ProfilesOfClient(profiles[:], in.Claimed.DeviceID) {
 		if p.Tenant != tenant || p.Device == "" || !p.Linked && !counts(x, p) {
 			continue
 		}
@@ -74,23 +79,24 @@ func managedUnder(x *registry.Reading, in *policy.AccessInput, tenant string) tr
 }
 
 // counts reports whether the certificate that a mail profile came with is one of its device and neither held nor revoked.
-func counts(x *registry.Reading, p trust.MailProfile) bool {
-	c, ok := x.Certificate(p.Tenant, p.Serial)
-	return ok && p.Serial != "" && c.Device == p.Device && (c.Status == trust.Good || c.Status == trust.Superseded)
+func counts(x *registry.Reading, p *trust.MailProfile) bool {
+	c, ok := x.Standing(p.Tenant, p.Serial)
+	return ok && c.Device == p.Device && (c.Status == trust.Good || c.Status == trust.Superseded)
 }
 
 // otherDeviceID finds the DeviceId that stands against the claimed one: of the same client family on the device of the certificate or, without one, of the
 // ticket that the token came through. Of several, the one most
 // recently seen among those that were there first decides, because each of them has to have fallen silent before a newcomer takes the place.
-func otherDeviceID(x *registry.Reading, in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID, used time.Time) {
-	others := x.ProfilesOfDevice(device)
+func otherDeviceID(x *registry.Reading, in *policy.AccessInput, own *trust.MailProfile, device trust.DeviceID, used int64) {
+	var room [usualProfiles]*trust.MailProfile
+	others := x.ProfilesOfDevice(room[:], device)
 	full := len(others) >= maxProfiles && !in.Profile.Known
 	token := in.Assurance == "token"
 	begun := in.Now // where it is used for the first time
-	if !used.IsZero() {
-		begun = used.Unix()
+	if used != 0 {
+		begun = used
 	}
-	others = slices.DeleteFunc(others, func(p trust.MailProfile) bool {
+	others = slices.DeleteFunc(others, func(p *trust.MailProfile) bool {
 		if (token || string(p.Serial) != in.Certificate.Serial) && p.LastSeen.Unix() <= begun {
 			// Not seen since this certificate or ticket came into use: it is what was on the phone before a wipe, which changes the DeviceId.
 			return true
@@ -102,10 +108,10 @@ func otherDeviceID(x *registry.Reading, in *policy.AccessInput, own trust.MailPr
 		return
 	}
 	since, seen := firstSeen(x, in, own, device)
-	first := func(p trust.MailProfile) bool {
+	first := func(p *trust.MailProfile) bool {
 		return !seen || cmp.Or(p.FirstSeen.Compare(since), cmp.Compare(p.ClientID, in.Claimed.DeviceID)) < 0
 	}
-	worst := slices.MaxFunc(others, func(a, b trust.MailProfile) int {
+	worst := slices.MaxFunc(others, func(a, b *trust.MailProfile) int {
 		if first(a) != first(b) {
 			if first(a) {
 				return 1
@@ -124,11 +130,12 @@ func otherDeviceID(x *registry.Reading, in *policy.AccessInput, own trust.MailPr
 
 // firstSeen returns when the claimed DeviceId was first seen on the device, in whosever mailbox: a phone that opens a shared one, or whose credentials cannot be
 // read, is no newcomer for it.
-func firstSeen(x *registry.Reading, in *policy.AccessInput, own trust.MailProfile, device trust.DeviceID) (since time.Time, seen bool) {
+func firstSeen(x *registry.Reading, in *policy.AccessInput, own *trust.MailProfile, device trust.DeviceID) (since time.Time, seen bool) {
 	if in.Profile.Known {
 		since, seen = own.FirstSeen, true
 	}
-	for _, p := range x.ProfilesOfDevice(device) {
+	var room [usualProfiles]*trust.MailProfile
+	for _, p := range x.ProfilesOfDevice(room[:], device) {
 		if p.Protocol == protocolEAS && p.ClientID == in.Claimed.DeviceID && (!seen || p.FirstSeen.Before(since)) {
 			since, seen = p.FirstSeen, true
 		}

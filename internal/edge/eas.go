@@ -80,7 +80,7 @@ func (e *Edge) admit(ctx context.Context, f *flight) (situation, verdict) {
 func (e *Edge) judge(ctx context.Context, f *flight, s situation, now time.Time) verdict {
 	engine := e.cfg.Policy.Load()
 	v := e.decide(ctx, engine, s.input, now)
-	if v.action == trust.Allow && !e.flights.enter(f, dependenciesOf(s.input), engine, until(s.input, engine, v.decision, now)) {
+	if keys := dependenciesOf(&s); v.action == trust.Allow && !e.flights.enter(f, &keys, engine, until(s.input, engine, v.decision, now)) {
 		return fault(faultTooMany, "The phone has more commands under way than it can need.")
 	}
 	return v

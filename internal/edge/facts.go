@@ -21,11 +21,12 @@ const protocolEAS = "eas"
 // situation is a request beside what the registry knows of it at one moment.
 type situation struct {
 	input   *policy.AccessInput
-	profile trust.MailProfile // the profile it belongs to: its key always, the rest where Known
-	managed bool              // the device, however it was found, is managed and active
-	proved  bool              // a good certificate came with it
-	certUse bool              // that certificate has not been used before
-	granted bool              // there are exceptions, whether they count now or not
+	profile *trust.MailProfile // it belongs to: its key always, the rest where Known. It may be the index's own and is never changed; nil of a sign-in
+	named   string             // the certificate, as changes name it; "/" without one of ours
+	managed bool               // the device, however it was found, is managed and active
+	proved  bool               // a good certificate came with it
+	certUse bool               // that certificate has not been used before
+	granted bool               // there are exceptions, whether they count now or not
 }
 
 // situation computes the facts of a request. It reads the index only.
@@ -35,44 +36,49 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 
 // situationBy is situation with a Reading of the caller's.
 func (e *Edge) situationBy(x *registry.Reading, q *request, now time.Time) situation {
-	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}, Device: policy.NoDevice(), Exceptions: []policy.ExceptionFacts{}}
+	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}, Exceptions: []policy.ExceptionFacts{}}
 	in.Claimed = policy.ClaimedFacts{DeviceID: q.eas.DeviceID.String(), DeviceType: strings.ToLower(q.eas.DeviceType), UserAgent: q.userAgent,
 		Family: q.client.Family, Platform: q.client.Platform, Model: cmp.Or(q.client.Model, q.model), OS: q.os}
 	if q.client.Family == familyApple && q.client.Platform == "ios" {
 		in.Claimed.OSNumber = policy.HighestVersion(q.client.Version)
 	}
-	var used time.Time
-	in.Certificate, used = e.certificate(x, q.conn, q.tenant, now)
+	s := situation{input: in}
+	var used int64
+	s.named, used = e.certificate(x, &in.Certificate, q.conn, q.tenant, now)
 	tenant := e.tenant(q, in)
 	in.Request = policy.RequestFacts{Class: q.class, Protocol: q.protocol, Tenant: tenant, Host: q.host, Method: q.method,
 		Command: strings.ToLower(q.eas.Command.String()), Version: int(q.eas.Version), SourceIP: q.remote}
 	in.Snapshot.Behind = int64(e.behind(now) / time.Second)
 
-	s := situation{input: in}
-	if c := in.Certificate; c.Problem == "" && (c.Status == string(trust.Good) || c.Status == string(trust.Superseded)) {
-		in.Assurance, s.proved, s.certUse = "certificate", true, used.IsZero()
+	if c := &in.Certificate; c.Problem == "" && (c.Status == string(trust.Good) || c.Status == string(trust.Superseded)) {
+		in.Assurance, s.proved, s.certUse = "certificate", true, used == 0
 	}
 	if made := tokenFacts(x, in, q, now); in.Assurance == "token" {
-		used = made
+		used = policy.Seconds(made)
 	}
-	s.profile = trust.MailProfile{Tenant: tenant, Protocol: q.protocol, ClientID: in.Claimed.DeviceID, User: in.Credential.User, Credential: in.Credential.Kind}
-	device, found := findDevice(x, in, s.profile)
-	if found {
-		s.granted = ownerFacts(x, in, device)
-		s.managed = isManaged(device)
-		if in.Owner.Names[s.profile.User] {
+	key := trust.ProfileKey{Tenant: tenant, Protocol: q.protocol, ClientID: in.Claimed.DeviceID, User: in.Credential.User, Credential: in.Credential.Kind}
+	var device trust.DeviceID
+	if d := findDevice(x, in, &key); d != nil {
+		device = d.ID
+		s.granted = ownerFacts(x, in, q.conn, d)
+		s.managed = isManaged(d)
+		if in.Owner.Names[key.User] {
 			// Alias, UPN and address of one mailbox are one user, and one profile.
-			s.profile.User = in.Owner.Mail
+			key.User = in.Owner.Mail
 		}
+	} else {
+		in.Device = policy.NoDevice()
 	}
 	if in.Credential.Kind == string(oauth.KindBearer) && in.Credential.Problem == "" && q.class == classCommand && !q.named && (in.Credential.OID == "" || in.Credential.OID != in.Owner.OID) {
 		// Nobody can tell whose this token is; a User parameter is no evidence.
 		in.Credential.Problem = oauth.CodeUnreadable
 	}
-	if known, ok := x.Profile(s.profile.Key()); ok {
+	if known, ok := x.Profile(key); ok {
 		s.profile = known
 		in.Claimed.Model = cmp.Or(in.Claimed.Model, known.Model)
-		in.Profile = policy.ProfileFacts{Known: true, ID: known.ID, FirstSeen: policy.Seconds(known.FirstSeen), Certificate: string(known.Serial), Linked: known.Linked && known.Device == device.ID, Refused: known.Refused}
+		in.Profile = policy.ProfileFacts{Known: true, ID: known.ID, FirstSeen: policy.Seconds(known.FirstSeen), Certificate: string(known.Serial), Linked: known.Linked && known.Device == device, Refused: known.Refused}
+	} else {
+		s.profile = &trust.MailProfile{Tenant: key.Tenant, Protocol: key.Protocol, ClientID: key.ClientID, User: key.User, Credential: key.Credential}
 	}
 	duplicates(x, in, s.profile, device, used)
 	return s
@@ -91,54 +97,78 @@ func (e *Edge) tenant(q *request, in *policy.AccessInput) string {
 }
 
 // findDevice returns the device that the request is about: that of a certificate of ours, whatever its standing; without one the device that an administrator
-// linked, or for which its MDM reports the DeviceId. A token that came through a ticket goes before these two.
-func findDevice(x *registry.Reading, in *policy.AccessInput, own trust.MailProfile) (trust.Device, bool) {
+// linked, or for which its MDM reports the DeviceId. A token that came through a ticket goes before these two. It is nil where there is none.
+func findDevice(x *registry.Reading, in *policy.AccessInput, own *trust.ProfileKey) *trust.Device {
+	of := func(id trust.DeviceID) *trust.Device { d, _ := x.Device(id); return d }
 	if in.Certificate.Status != "none" {
-		return x.Device(trust.DeviceID(in.Certificate.Device))
+		return of(trust.DeviceID(in.Certificate.Device))
 	}
 	if in.Assurance == "token" {
-		return x.Device(trust.DeviceID(in.Ticket.Device))
+		return of(trust.DeviceID(in.Ticket.Device))
 	}
 	if in.Claimed.DeviceID == "" {
-		return trust.Device{}, false
+		return nil
 	}
 	var linked trust.DeviceID
-	for _, p := range x.ProfilesOfClient(in.Claimed.DeviceID) {
+	for _, p := range x.ProfilesOfClient(nil, in.Claimed.DeviceID) {
 		// The same user's link comes before another's on the same phone.
 		if p.Linked && p.Tenant == own.Tenant && (linked == "" || p.User == own.User) {
 			linked = p.Device
 		}
 	}
 	if linked != "" {
-		return x.Device(linked)
+		return of(linked)
 	}
-	var found trust.Device
-	for _, d := range x.DevicesByEAS(in.Claimed.DeviceID) {
-		if d.Issuer == own.Tenant && (found.ID == "" || !isManaged(found) && isManaged(d)) {
+	var found *trust.Device
+	for _, d := range x.DevicesByEAS(nil, in.Claimed.DeviceID) {
+		if d.Issuer == own.Tenant && (found == nil || !isManaged(found) && isManaged(d)) {
 			found = d
 		}
 	}
-	return found, found.ID != ""
+	return found
 }
 
 // ownerFacts fills in the device, its owner, and what was granted to these. It reports whether there are exceptions, whether they count now or not.
-func ownerFacts(x *registry.Reading, in *policy.AccessInput, d trust.Device) (exceptions bool) {
+func ownerFacts(x *registry.Reading, in *policy.AccessInput, c *connection, d *trust.Device) (exceptions bool) {
+	around := x.Surroundings(d)
 	in.Device = policy.FactsOfDevice(d)
-	in.Device.EASDeviceID = canonical(d.EASDeviceID)
-	in.Device.Revoked = x.Withdrawn(d.ID)
-	if owner, ok := x.Owner(d.Owner); ok {
-		in.Owner = policy.FactsOfOwner(owner)
+	if claimed := in.Claimed.DeviceID; len(d.EASDeviceID) == len(claimed) && strings.EqualFold(d.EASDeviceID, claimed) {
+		in.Device.EASDeviceID = claimed // which is canonical, and all ASCII, as the other must be to have the length
+	} else {
+		in.Device.EASDeviceID = canonical(d.EASDeviceID)
 	}
-	granted := x.ExceptionsFor(d)
-	if granted != nil {
-		in.Exceptions = policy.FactsOfExceptions(granted, time.Unix(in.Now, 0))
+	in.Device.Revoked, in.Device.Place = around.Withdrawn, around.Place
+	if around.Owner != nil {
+		in.Owner = *c.ownerFacts(around.Owner)
 	}
-	in.Owner.Devices, in.Device.Place = x.Fleet(d.Owner, d.ID)
-	return granted != nil
+	in.Owner.Devices = around.Devices
+	if around.Exceptions != nil {
+		in.Exceptions = policy.FactsOfExceptions(around.Exceptions, time.Unix(in.Now, 0))
+	}
+	return around.Exceptions != nil
+}
+
+// ownersFacts are the facts of an owner as the registry had him.
+type ownersFacts struct {
+	of    *trust.Owner
+	facts policy.OwnerFacts
+}
+
+// ownerFacts returns the facts of an owner, which must not be changed. A connection with a certificate is of one owner, whose names it keeps for as long as the
+// index has the very same owner: one who changes is another there, see registry.Index.Owner.
+func (c *connection) ownerFacts(o *trust.Owner) *policy.OwnerFacts {
+	if kept := c.owner.Load(); kept != nil && kept.of == o {
+		return &kept.facts
+	}
+	made := &ownersFacts{o, policy.FactsOfOwner(o)}
+	if c.leaf != nil {
+		c.owner.Store(made)
+	}
+	return &made.facts
 }
 
 // isManaged reports whether a device is what a managed profile may be on.
-func isManaged(d trust.Device) bool { return d.Managed && d.State == trust.Active }
+func isManaged(d *trust.Device) bool { return d.Managed && d.State == trust.Active }
 
 // canonical gives a DeviceId as an MDM reports it in the form that requests are compared in.
 func canonical(reported string) string {

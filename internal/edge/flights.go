@@ -2,6 +2,7 @@ package edge
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,8 +25,9 @@ type flight struct {
 	// Under the lock of its shard.
 	engine   *policy.Engine
 	until    time.Time // when to decide again by the clock alone; zero: never
-	keys     [dependencies]dependency
-	at       [dependencies]int // its position among those with the same key
+	keys     [dependencies]string
+	next     [dependencies]*flight // those with the same key, in no particular order
+	previous [dependencies]*flight
 	in       bool
 	answered bool // the upstream's answer has begun
 	over     bool // it has ended, or is being ended
@@ -39,17 +41,19 @@ type dependency struct {
 	id   string
 }
 
-// dependencies is how many a flight has; the first is its certificate.
-const dependencies = 4
+// kinds are what a flight depends on, one of each; the first is its certificate.
+var kinds = [...]registry.Kind{registry.KindCertificate, registry.KindDevice, registry.KindOwner, registry.KindProfile}
 
-// dependenciesOf are what a decision on these facts depends on.
-func dependenciesOf(in *policy.AccessInput) *[dependencies]dependency {
-	return &[dependencies]dependency{{registry.KindCertificate, in.Certificate.Issuer + "/" + in.Certificate.Serial}, {registry.KindDevice, in.Device.ID},
-		{registry.KindOwner, in.Owner.Mail}, {registry.KindProfile, in.Profile.ID}}
+const dependencies = len(kinds)
+
+// dependenciesOf are what a decision on these facts depends on, by kinds.
+func dependenciesOf(s *situation) [dependencies]string {
+	in := s.input
+	return [...]string{s.named, in.Device.ID, in.Owner.Mail, in.Profile.ID}
 }
 
 // noCertificate is the first dependency of a command that came without one of ours.
-var noCertificate = dependency{registry.KindCertificate, "/"}
+const noCertificate = "/"
 
 // flights holds the commands in flight by what they depend on. A flight is in the shard of its phone, so that phones seldom wait for each other; a change,
 // which is rare, looks into all of them.
@@ -62,7 +66,7 @@ type flights struct {
 
 type flightShard struct {
 	mu    sync.Mutex
-	byKey map[dependency][]*flight
+	byKey [dependencies]map[string]*flight // by kinds: the first of those with a key
 	count int
 	_     [64]byte // not in the cache line of its neighbour
 }
@@ -70,7 +74,9 @@ type flightShard struct {
 func newFlights() *flights {
 	fs := &flights{seed: maphash.MakeSeed(), queue: doubts{wake: make(chan struct{}, 1)}}
 	for i := range fs.shards {
-		fs.shards[i].byKey = map[dependency][]*flight{}
+		for kind := range kinds {
+			fs.shards[i].byKey[kind] = map[string]*flight{}
+		}
 	}
 	return fs
 }
@@ -84,14 +90,14 @@ func (fs *flights) shard(f *flight) *flightShard {
 }
 
 // enter makes an allowed command findable under what its decision depends on. It reports false where its phone has too many under way.
-func (fs *flights) enter(f *flight, keys *[dependencies]dependency, engine *policy.Engine, until time.Time) bool {
+func (fs *flights) enter(f *flight, keys *[dependencies]string, engine *policy.Engine, until time.Time) bool {
 	s := fs.shard(f)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case f.over:
 		return true // it ended while it was decided again
-	case !f.in && keys[0] != noCertificate && len(s.byKey[keys[0]]) >= maxFlights:
+	case !f.in && keys[0] != noCertificate && s.full(keys[0]):
 		return false
 	}
 	f.engine, f.until = engine, until
@@ -102,10 +108,22 @@ func (fs *flights) enter(f *flight, keys *[dependencies]dependency, engine *poli
 	f.keys, f.in = *keys, true
 	s.count++
 	for i, k := range keys {
-		f.at[i] = len(s.byKey[k])
-		s.byKey[k] = append(s.byKey[k], f)
+		first := s.byKey[i][k]
+		if f.next[i] = first; first != nil {
+			first.previous[i] = f
+		}
+		s.byKey[i][k] = f
 	}
 	return true
+}
+
+// full reports whether a certificate has as many commands under way as it may.
+func (s *flightShard) full(certificate string) bool {
+	n := 0
+	for f := s.byKey[0][certificate]; f != nil && n < maxFlights; f = f.next[0] {
+		n++
+	}
+	return n == maxFlights
 }
 
 // leave ends the watch over f, and reports whether it was on.
@@ -119,7 +137,7 @@ func (fs *flights) leave(f *flight) bool {
 	return was
 }
 
-// remove takes f out. The last of those with the same key takes its position.
+// remove takes f out.
 func (s *flightShard) remove(f *flight) {
 	if !f.in {
 		return
@@ -127,17 +145,20 @@ func (s *flightShard) remove(f *flight) {
 	f.in = false
 	s.count--
 	for i, k := range f.keys {
-		list := s.byKey[k]
-		end := len(list) - 1
-		last := list[end]
-		list[f.at[i]], last.at[i] = last, f.at[i]
-		list[end] = nil
-		if end == 0 {
-			delete(s.byKey, k)
-		} else {
-			s.byKey[k] = list[:end]
+		next, previous := f.next[i], f.previous[i]
+		if next != nil {
+			next.previous[i] = previous
+		}
+		switch {
+		case previous != nil:
+			previous.next[i] = next
+		case next != nil:
+			s.byKey[i][k] = next
+		default:
+			delete(s.byKey[i], k)
 		}
 	}
+	f.next, f.previous = [dependencies]*flight{}, [dependencies]*flight{}
 }
 
 // begun notes that the answer to f has begun: from here on it can only be cut off.
@@ -150,10 +171,14 @@ func (fs *flights) begun(f *flight) {
 
 // suspect has everything that depends on key decided again.
 func (fs *flights) suspect(key dependency) {
+	kind := slices.Index(kinds[:], key.kind)
+	if kind < 0 {
+		return
+	}
 	for i := range fs.shards {
 		s := &fs.shards[i]
 		s.mu.Lock()
-		for _, f := range s.byKey[key] {
+		for f := s.byKey[kind][key.id]; f != nil; f = f.next[kind] {
 			fs.queue.put(f)
 		}
 		s.mu.Unlock()
@@ -171,11 +196,8 @@ func (fs *flights) each(fn func(*flight)) (n int) {
 		s := &fs.shards[i]
 		s.mu.Lock()
 		n += s.count
-		for k, list := range s.byKey {
-			if k.kind != registry.KindCertificate {
-				continue // every flight has one, if only an empty one
-			}
-			for _, f := range list {
+		for _, f := range s.byKey[0] { // every flight has one, if only an empty one
+			for ; f != nil; f = f.next[0] {
 				fn(f)
 			}
 		}

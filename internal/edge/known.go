@@ -29,7 +29,7 @@ type known struct {
 	seen        registry.Seen
 	from, until int64     // Unix seconds: from <= now < until
 	again       time.Time // of its flights: when to decide again by the clock alone
-	keys        [dependencies]dependency
+	keys        [dependencies]string
 	record      trust.Decision // but for its time
 }
 
@@ -146,5 +146,5 @@ func (e *Edge) keepKnown(q *request, a *anchors, x *registry.Reading, s situatio
 		return
 	}
 	q.conn.keep(&known{head: q.head, request: q, engine: v.engine, anchors: a, seen: x.Seen(), from: in.Now, until: end, again: until(in, v.engine, v.decision, now),
-		keys: *dependenciesOf(in), record: decisionOf(q, s, v, now)})
+		keys: dependenciesOf(&s), record: decisionOf(q, s, v, now)})
 }

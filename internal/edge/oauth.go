@@ -244,7 +244,7 @@ func tokenFacts(x *registry.Reading, in *policy.AccessInput, q *request, now tim
 // ticketFacts fills in a ticket that is known.
 func ticketFacts(x *registry.Reading, in *policy.AccessInput, k registry.Ticket) {
 	in.Ticket = policy.TicketFacts{Status: "revoked", ID: k.ID, Device: string(k.Device)}
-	if d, ok := x.Device(k.Device); ok && k.Live(d) && (in.Request.Tenant == "" || in.Request.Tenant == d.Issuer) {
+	if d, ok := x.Device(k.Device); ok && k.Live(*d) && (in.Request.Tenant == "" || in.Request.Tenant == d.Issuer) {
 		in.Ticket.Status = "live"
 	}
 }

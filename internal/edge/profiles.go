@@ -91,7 +91,8 @@ func (o *observer) observe(ctx context.Context, p trust.MailProfile) error {
 	lock := &o.first[maphash.String(o.seed, cmp.Or(string(p.Device), p.ClientID))%uint64(len(o.first))]
 	lock.Lock()
 	defer lock.Unlock()
-	if known, ok := o.index.Profile(p.Key()); ok && known.Serial == p.Serial && known.Device == p.Device {
+	key := p.Key()
+	if known, ok := o.index.Profile(key); ok && known.Serial == p.Serial && known.Device == p.Device {
 		return nil
 	} else if !ok && o.full(p) {
 		return errTooManyProfiles
@@ -101,7 +102,7 @@ func (o *observer) observe(ctx context.Context, p trust.MailProfile) error {
 	}
 	for {
 		rev := o.index.Revision()
-		if known, ok := o.index.Profile(p.Key()); ok && (known.Serial == p.Serial && known.Device == p.Device || known.Linked || p.Device == "") {
+		if known, ok := o.index.Profile(key); ok && (known.Serial == p.Serial && known.Device == p.Device || known.Linked || p.Device == "") {
 			return nil
 		}
 		if err := o.index.CatchUp(ctx, rev+1); err != nil {
@@ -122,22 +123,19 @@ func (o *observer) full(p trust.MailProfile) bool {
 // certificate. It reports whether the facts have to be looked up anew. Only what came with a good certificate, or touches a managed device, is ever
 // written: somebody who invents DeviceIds leaves no trace but in the journal.
 func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (changed bool, err error) {
-	in, p := s.input, s.profile
-	if !s.proved && !s.managed && !in.Duplicate.DeviceIDManaged || p.User == "" || in.Credential.Problem != "" || len(p.User) > 320 {
+	in := s.input
+	if !s.proved && !s.managed && !in.Duplicate.DeviceIDManaged || s.profile.User == "" || in.Credential.Problem != "" || len(s.profile.User) > 320 {
 		return false, nil
 	}
 	if s.proved && s.certUse {
-		issuer, serial := in.Certificate.Issuer, trust.Serial(in.Certificate.Serial)
-		e.observer.later("certificate "+issuer+"/"+string(serial), func(ctx context.Context) error {
-			return e.cfg.Registry.CertificateUsed(ctx, e.principal, issuer, serial, now)
-		})
+		e.rememberUse(in, now)
 	}
 	if s.proved && !ownName(in) {
 		// A certificate says nothing of somebody else's profile: recorded, it would stand in that one's way.
 		return false, nil
 	}
+	known, p := in.Profile.Known, *s.profile
 	p.LastSeen, p.Family, p.Model = now.UTC(), in.Claimed.Family, in.Claimed.Model
-	known := in.Profile.Known
 	if s.proved && !s.profile.Linked && (!known || e.rebinds(s)) {
 		p.Serial, p.Device = trust.Serial(in.Certificate.Serial), trust.DeviceID(in.Certificate.Device)
 	} else if in.Assurance == "token" && ownName(in) && p.Serial == "" && p.Device == "" {
@@ -147,10 +145,7 @@ func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (change
 		// What a client says of its model comes once in a while, and not with its first command.
 		learnt := s.profile.Model == "" && p.Model != ""
 		if (learnt || now.Sub(s.profile.LastSeen) > refreshAfter) && (s.proved || s.profile.Serial == "") {
-			e.observer.later("profile "+p.ID, func(ctx context.Context) error {
-				_, _, err := e.cfg.Registry.ObserveProfile(ctx, e.principal, p)
-				return err
-			})
+			e.refresh(p)
 		}
 		return false, nil
 	}
@@ -160,6 +155,22 @@ func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (change
 		return false, nil
 	}
 	return true, err
+}
+
+// rememberUse has the first use of a certificate recorded.
+func (e *Edge) rememberUse(in *policy.AccessInput, now time.Time) {
+	issuer, serial := in.Certificate.Issuer, trust.Serial(in.Certificate.Serial)
+	e.observer.later("certificate "+issuer+"/"+string(serial), func(ctx context.Context) error {
+		return e.cfg.Registry.CertificateUsed(ctx, e.principal, issuer, serial, now)
+	})
+}
+
+// refresh has recorded what is seen of a known mail profile.
+func (e *Edge) refresh(p trust.MailProfile) {
+	e.observer.later("profile "+p.ID, func(ctx context.Context) error {
+		_, _, err := e.cfg.Registry.ObserveProfile(ctx, e.principal, p)
+		return err
+	})
 }
 
 // ownName reports whether everybody whom the request names is the owner of the certificate's device, or a mailbox delegated to him.

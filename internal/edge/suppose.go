@@ -52,9 +52,9 @@ func (e *Edge) supposedDevice(ctx context.Context, s api.Suppose) (trust.Device,
 	if s.Device != "" {
 		d, ok := e.cfg.Index.Device(s.Device)
 		if !ok {
-			return d, fmt.Errorf("device %q: %w", s.Device, trust.ErrNotFound)
+			return trust.Device{}, fmt.Errorf("device %q: %w", s.Device, trust.ErrNotFound)
 		}
-		return d, nil
+		return *d, nil
 	}
 	if s.User == "" {
 		return trust.Device{}, fmt.Errorf("supposed request %w: name a user or a device", trust.ErrInvalid)
@@ -79,7 +79,7 @@ func (e *Edge) supposedDevice(ctx context.Context, s api.Suppose) (trust.Device,
 
 // supposedRequest fills in what the phone would say.
 func (e *Edge) supposedRequest(q *request, s api.Suppose, d trust.Device) (err error) {
-	var last trust.MailProfile
+	last := &trust.MailProfile{}
 	for _, p := range e.cfg.Index.ProfilesOfDevice(d.ID) {
 		if d.ID != "" && !p.LastSeen.Before(last.LastSeen) {
 			last = p

@@ -12,7 +12,7 @@ import (
 // FactsOfDevice returns what a policy may know of a device that the registry knows. SilentFor is measured to the last successful sync of the
 // device's source, so that an outage of the MDM makes nobody silent; an administrator as source never is. OS
 // is the name that policies know the system by, however the registry has it.
-func FactsOfDevice(d trust.Device) DeviceFacts {
+func FactsOfDevice(d *trust.Device) DeviceFacts {
 	f := DeviceFacts{
 		Known: true, ID: string(d.ID), State: string(d.State), Managed: d.Managed, Compliant: string(d.Compliant), EASDeviceID: d.EASDeviceID,
 		ComplianceSince: Seconds(d.ComplianceSince), SerialNumber: d.SerialNumber, Model: d.Model, OS: PlatformOf(d.OS), OSVersion: d.OSVersion, OSNumber: VersionNumber(d.OSVersion),
@@ -30,8 +30,8 @@ func FactsOfDevice(d trust.Device) DeviceFacts {
 	return f
 }
 
-// FactsOfOwner returns what a policy may know of an owner, all names in lower case.
-func FactsOfOwner(o trust.Owner) OwnerFacts {
+// FactsOfOwner returns what a policy may know of an owner, all names in lower case. Nobody changes the maps of facts: they may be shared.
+func FactsOfOwner(o *trust.Owner) OwnerFacts {
 	f := OwnerFacts{Known: o.Mail != "", Mail: o.Mail, Names: map[string]bool{}, OID: strings.ToLower(o.OID), TID: strings.ToLower(o.TID), Delegations: map[string]bool{}}
 	for _, n := range o.Names() {
 		f.Names[n] = true
@@ -71,19 +71,20 @@ func HighestVersion(version string) int64 { return versionNumber(version, maxPar
 
 func versionNumber(version string, missing int64) (n int64) {
 	version, _, _ = strings.Cut(strings.TrimSpace(version), " ")
-	parts := strings.Split(version, ".")
-	if len(parts) > 4 {
-		return 0
-	}
-	for i := range 3 {
+	more := true
+	for range 3 {
 		part := missing
-		if i < len(parts) {
-			if len(parts[i]) == 0 || len(parts[i]) > 3 || strings.Trim(parts[i], "0123456789") != "" {
+		if more {
+			var text string
+			if text, version, more = strings.Cut(version, "."); len(text) == 0 || len(text) > 3 || strings.Trim(text, "0123456789") != "" {
 				return 0
 			}
-			part, _ = strconv.ParseInt(parts[i], 10, 64)
+			part, _ = strconv.ParseInt(text, 10, 64)
 		}
 		n = n*(maxPart+1) + part
+	}
+	if more && strings.Contains(version, ".") {
+		return 0 // five parts
 	}
 	return n
 }

@@ -102,7 +102,7 @@ func TestPlatformOf(t *testing.T) {
 	e := mustLoad(t, Options{Files: Files{"x.yaml": []byte("postern: {config: {access: {min_os_version: {ios: \"27\"}}}}\n")}})
 	for _, name := range []string{"ios", "iOS", "IOS", "iPadOS", "iPadOS 26.1"} {
 		in := managedSample()
-		device := FactsOfDevice(trust.Device{OS: name, OSVersion: "26.1"})
+		device := FactsOfDevice(&trust.Device{OS: name, OSVersion: "26.1"})
 		in.Device.OS, in.Device.OSVersion, in.Device.OSNumber = device.OS, device.OSVersion, device.OSNumber
 		if d, err := e.Access(t.Context(), &in); err != nil || codes(d.Reasons) != "os_too_old" {
 			t.Errorf("%s: %s %s, %v", name, d.Action, codes(d.Reasons), err)

@@ -41,7 +41,7 @@ func TestExceptionLife(t *testing.T) {
 		w.catchUp(x)
 		stored, err := w.reg.ExceptionsFor(t.Context(), device)
 		w.must(err)
-		for name, got := range map[string][]trust.Exception{"index": x.ExceptionsFor(device), "fresh index": w.index().ExceptionsFor(device), "registry": stored} {
+		for name, got := range map[string][]trust.Exception{"index": x.ExceptionsFor(&device), "fresh index": w.index().ExceptionsFor(&device), "registry": stored} {
 			ids := map[string]bool{}
 			for _, e := range got {
 				ids[e.ID] = e.Live(w.now())
@@ -213,7 +213,7 @@ func TestExceptionsAreSwept(t *testing.T) {
 	all, err := w.reg.Exceptions(t.Context(), registry.ExceptionFilter{Owner: "ALICE@contoso.com"})
 	w.must(err)
 	w.catchUp(x)
-	if n != 2 || len(all) != 1 || all[0].ID != kept.ID || len(x.ExceptionsFor(d)) != 1 {
-		t.Errorf("%d deleted, %+v left (not %s), %d in the index", n, all, over.ID, len(x.ExceptionsFor(d)))
+	if n != 2 || len(all) != 1 || all[0].ID != kept.ID || len(x.ExceptionsFor(&d)) != 1 {
+		t.Errorf("%d deleted, %+v left (not %s), %d in the index", n, all, over.ID, len(x.ExceptionsFor(&d)))
 	}
 }

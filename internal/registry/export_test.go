@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"postern/internal/trust"
 )
@@ -21,9 +22,10 @@ func Differences(a, b *Index) (out []string) {
 	for _, p := range []struct {
 		name string
 		a, b any
-	}{{"revision", a.rev, b.rev}, {"certificates", a.facts(), b.facts()}, {"devices", a.devices, b.devices}, {"owners", a.owners, b.owners}, {"CAs", a.cas, b.cas},
-		{"profiles", a.profiles, b.profiles}, {"profile ids", a.profIDs, b.profIDs}, {"clients", sets(a.byClient), sets(b.byClient)},
-		{"devices' profiles", sets(a.byDevice), sets(b.byDevice)}, {"EAS DeviceIds", sets(a.byEAS), sets(b.byEAS)}, {"owners' devices", a.fleets, b.fleets}, {"withdrawn", a.withdrawn(), b.withdrawn()}, {"tickets", a.tickets, b.tickets},
+	}{{"revision", a.Revision(), b.Revision()}, {"certificates", a.facts(), b.facts()}, {"devices", a.devices, b.devices}, {"owners", a.owners, b.owners}, {"CAs", a.cas, b.cas},
+		{"profiles", a.profiles, b.profiles}, {"profile ids", a.profIDs, b.profIDs}, {"clients", profileSets(a.byClient), profileSets(b.byClient)},
+		{"devices' profiles", profileSets(a.byDevice), profileSets(b.byDevice)}, {"users' profiles", profileSets(a.byUser), profileSets(b.byUser)},
+		{"profiles found by their ids", a.profilesAsFound(), b.profilesAsFound()}, {"EAS DeviceIds", sets(a.byEAS), sets(b.byEAS)}, {"owners' devices", a.fleets, b.fleets}, {"withdrawn", a.withdrawn(), b.withdrawn()}, {"tickets", a.tickets, b.tickets},
 		{"grants", a.grants, b.grants}} {
 		if !reflect.DeepEqual(p.a, p.b) {
 			out = append(out, p.name)
@@ -34,11 +36,11 @@ func Differences(a, b *Index) (out []string) {
 
 // NewFleets returns an index without a store, for devices alone.
 func NewFleets() *Index {
-	return &Index{devices: map[trust.DeviceID]trust.Device{}, byEAS: map[string]set[trust.DeviceID]{}, fleets: map[string][]enrolled{}}
+	return &Index{devices: map[trust.DeviceID]*trust.Device{}, byEAS: map[string]set[trust.DeviceID]{}, fleets: map[string][]enrolled{}}
 }
 
 // SetDevice takes a device over as if it had been followed.
-func (x *Index) SetDevice(d trust.Device) { x.setDevice(d) }
+func (x *Index) SetDevice(d trust.Device) { x.setDevice(&d) }
 
 // Encode and Decode are the stored form of records.
 var (
@@ -65,6 +67,32 @@ func (x *Index) withdrawn() map[string]bool {
 		}
 	}
 	return out
+}
+
+// profileSets are the ids of the members. A member that is not the very profile that is found by its id has the wrong one.
+func profileSets[K comparable](m map[K]set[*trust.MailProfile]) map[K]map[string]bool {
+	out := map[K]map[string]bool{}
+	for k, s := range m {
+		out[k] = map[string]bool{}
+		for p := range s.all {
+			out[k][p.ID] = true
+		}
+	}
+	return out
+}
+
+// profilesAsFound are the profiles that some way does not lead to: none.
+func (x *Index) profilesAsFound() (wrong []string) {
+	for id, p := range x.profIDs {
+		found := p.ID == id && x.profiles[p.Key()] == p && slices.Contains(appendProfiles(nil, x.byClient[clientKey(p.ClientID)]), p)
+		if p.Device != "" {
+			found = found && slices.Contains(appendProfiles(nil, x.byDevice[p.Device]), p) && slices.Contains(appendProfiles(nil, x.byUser[p.User]), p)
+		}
+		if !found {
+			wrong = append(wrong, id)
+		}
+	}
+	return wrong
 }
 
 // sets are the members, whatever their order.

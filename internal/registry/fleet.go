@@ -24,9 +24,16 @@ func compareEnrolled(a, b enrolled) int {
 func (x *Index) Fleet(owner string, id trust.DeviceID) (count, place int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	return x.placeInFleet(owner, x.devices[id])
+}
+
+// placeInFleet is Fleet for a device that was looked up, nil for none. The caller holds the lock.
+func (x *Index) placeInFleet(owner string, own *trust.Device) (count, place int) {
 	fleet := x.fleets[owner]
-	own := x.devices[id]
-	if e, counts := inUse(&own); counts && own.Owner == owner {
+	if own == nil {
+		return len(fleet), 0
+	}
+	if e, counts := inUse(own); counts && own.Owner == owner {
 		at, _ := slices.BinarySearchFunc(fleet, e, compareEnrolled)
 		place = at + 1
 	}
@@ -64,7 +71,7 @@ func (x *Index) moveInFleet(old, d *trust.Device) {
 // loadFleets makes the fleets of all devices that were read, each sorted once.
 func (x *Index) loadFleets() {
 	for _, d := range x.devices {
-		if e, ok := inUse(&d); ok {
+		if e, ok := inUse(d); ok {
 			x.fleets[d.Owner] = append(x.fleets[d.Owner], e)
 		}
 	}

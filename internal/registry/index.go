@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/internal/trust"
@@ -19,25 +20,26 @@ type Index struct {
 	now   func() time.Time
 	log   *slog.Logger
 
-	mu         sync.RWMutex // guards all below
-	rev        Revision
+	rev   atomic.Uint64             // written under mu, after what the revision has changed
+	heard atomic.Pointer[time.Time] // when the store last answered
+
+	mu         sync.RWMutex  // guards all below
 	moved      chan struct{} // closed and replaced when rev moves
-	heard      time.Time     // when the store last answered
 	certs      map[certID]certRow
-	names      *names  // replaced as a whole, or changed by who follows the store
-	tallies    []tally // of devices, by the numbers of their names
-	devices    map[trust.DeviceID]trust.Device
-	owners     map[string]trust.Owner
+	names      *names                           // replaced as a whole, or changed by who follows the store
+	tallies    []tally                          // of devices, by the numbers of their names
+	devices    map[trust.DeviceID]*trust.Device // as owners and profiles: what is there is never changed, only replaced, so that it may be handed out
+	owners     map[string]*trust.Owner
 	cas        map[string]CA
-	profiles   map[trust.ProfileKey]trust.MailProfile
-	profIDs    map[string]trust.ProfileKey
-	byClient   map[string]set[string]         // EAS DeviceId -> profile ids
-	byDevice   map[trust.DeviceID]set[string] // device -> profile ids
-	byUser     map[string]set[string]         // user -> ids of the profiles that are a device's
-	byEAS      map[string]set[trust.DeviceID] // EAS DeviceId as the MDM reports it -> devices
-	fleets     map[string][]enrolled          // owner's mail address -> devices in use, in order
-	tickets    map[string]Ticket              // by hash
-	grants     map[string]Grant               // by keyed hash of the token
+	profiles   map[trust.ProfileKey]*trust.MailProfile
+	profIDs    map[string]*trust.MailProfile
+	byClient   map[string]set[*trust.MailProfile]         // by EAS DeviceId
+	byDevice   map[trust.DeviceID]set[*trust.MailProfile] // by device
+	byUser     map[string]set[*trust.MailProfile]         // by user; those that are a device's
+	byEAS      map[string]set[trust.DeviceID]             // EAS DeviceId as the MDM reports it -> devices
+	fleets     map[string][]enrolled                      // owner's mail address -> devices in use, in order
+	tickets    map[string]Ticket                          // by hash
+	grants     map[string]Grant                           // by keyed hash of the token
 	exceptions exceptions
 	topics     *topics
 	watchers   map[int]func([]Change)
@@ -82,9 +84,8 @@ func (x *Index) Run(ctx context.Context) error {
 }
 
 func (x *Index) alive() {
-	x.mu.Lock()
-	x.heard = x.now()
-	x.mu.Unlock()
+	now := x.now()
+	x.heard.Store(&now)
 }
 
 // follow applies what changed since the index's revision.
@@ -144,10 +145,10 @@ func (x *Index) fetchOne(rd Reader, c Change) (func(), error) {
 	switch c.Kind {
 	case KindDevice:
 		d, err := deviceOf(rd, trust.DeviceID(c.ID))
-		return func() { x.setDevice(d) }, err
+		return func() { x.setDevice(&d) }, err
 	case KindOwner:
 		o, err := ownerOf(rd, c.ID)
-		return func() { x.owners[o.Mail] = o; x.topics.touch(topicOwner, o.Mail) }, err
+		return func() { x.owners[o.Mail] = &o; x.topics.touch(topicOwner, o.Mail) }, err
 	case KindCertificate:
 		raw, ok := rd.Get(tableCertificates, c.ID)
 		if !ok {
@@ -167,7 +168,7 @@ func (x *Index) fetchOne(rd Reader, c Change) (func(), error) {
 		if errors.Is(err, trust.ErrNotFound) {
 			return func() { x.dropProfile(c.ID) }, nil
 		}
-		return func() { x.setProfile(p) }, err
+		return func() { x.setProfile(&p) }, err
 	case KindException:
 		return x.fetchException(rd, c.ID)
 	case KindTicket, KindGrant:
@@ -178,10 +179,10 @@ func (x *Index) fetchOne(rd Reader, c Change) (func(), error) {
 
 // advance moves the revision, wakes who waits for it and tells the watchers, in order of revisions.
 func (x *Index) advance(rev Revision, changes []Change) {
+	x.alive()
 	x.mu.Lock()
-	x.heard = x.now()
-	if rev > x.rev {
-		x.rev = rev
+	if rev > x.Revision() {
+		x.rev.Store(uint64(rev))
 		close(x.moved)
 		x.moved = make(chan struct{})
 	}
@@ -220,17 +221,13 @@ func (x *Index) Watch(fn func([]Change)) (stop func()) {
 }
 
 // Revision returns the revision that the index has reached.
-func (x *Index) Revision() Revision {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return x.rev
-}
+func (x *Index) Revision() Revision { return Revision(x.rev.Load()) }
 
 // CatchUp waits until the index has reached rev.
 func (x *Index) CatchUp(ctx context.Context, rev Revision) error {
 	for {
 		x.mu.RLock()
-		done, moved := x.rev >= rev, x.moved
+		done, moved := x.Revision() >= rev, x.moved
 		x.mu.RUnlock()
 		if done {
 			return nil
@@ -245,9 +242,10 @@ func (x *Index) CatchUp(ctx context.Context, rev Revision) error {
 
 // Heard returns when the store last answered.
 func (x *Index) Heard() time.Time {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return x.heard
+	if at := x.heard.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // clientKey makes DeviceIds of different case one.

@@ -41,6 +41,9 @@ func packSerial[S ~string | ~[]byte](s S) (o serialOctets, ok bool) {
 	return o, unhex(o[1:1+o[0]], s)
 }
 
+// octets are those of the serial number, as a text that is none.
+func (o *serialOctets) octets() string { return string(o[1 : 1+o[0]]) }
+
 func (o serialOctets) serial() trust.Serial { return trust.Serial(hex.EncodeToString(o[1 : 1+o[0]])) }
 
 // unhex reads lower-case hex of exactly the size of dst.
@@ -186,9 +189,9 @@ func (x *Index) putCertificate(p *packed) {
 	}
 	x.certs[p.id] = p.row
 	x.count(p.row, 1)
-	if x.topics != nil { // the serial number is not needed as text before
+	if x.topics != nil { // its topics are not needed before
 		x.topics.touch(topicDevice, x.names.text[p.row.device])
-		x.topics.touch(topicCertificate, string(p.id.serial.serial()))
+		x.topics.touch(topicCertificate, p.id.serial.octets())
 	}
 }
 
@@ -212,6 +215,11 @@ func (x *Index) count(r certRow, by int32) {
 func (x *Index) Withdrawn(id trust.DeviceID) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	return x.isWithdrawn(id)
+}
+
+// isWithdrawn is Withdrawn. The caller holds the lock.
+func (x *Index) isWithdrawn(id trust.DeviceID) bool {
 	number, ok := x.names.number[string(id)]
 	if !ok || int(number) >= len(x.tallies) {
 		return false
@@ -268,7 +276,6 @@ func (x *Index) Certificate(issuer string, s trust.Serial) (CertFact, bool) {
 }
 
 func (x *Index) unpack(id certID, r certRow) CertFact {
-	moment := func(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 	fingerprint := ""
 	if r.fingerprint != [32]byte{} { // otherwise it has none
 		fingerprint = hex.EncodeToString(r.fingerprint[:])
@@ -277,3 +284,5 @@ func (x *Index) unpack(id certID, r certRow) CertFact {
 		Serial: id.serial.serial(), Successor: r.successor.serial(), Device: trust.DeviceID(x.names.text[r.device]), Status: statuses[r.status], Reason: reasons[r.reason],
 		NotAfter: moment(r.notAfter), ChangedAt: moment(r.changedAt), FirstUsed: moment(r.firstUsed)}
 }
+
+func moment(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

@@ -10,9 +10,9 @@ import (
 
 // load reads everything in pages, so that no View is long, and then whatever changed meanwhile is applied by following from the first revision.
 func (x *Index) load(ctx context.Context) error {
-	fresh := &Index{store: x.store, now: x.now, log: x.log, names: newNames(), devices: map[trust.DeviceID]trust.Device{},
-		owners: map[string]trust.Owner{}, cas: map[string]CA{}, profiles: map[trust.ProfileKey]trust.MailProfile{}, profIDs: map[string]trust.ProfileKey{},
-		byClient: map[string]set[string]{}, byDevice: map[trust.DeviceID]set[string]{}, byUser: map[string]set[string]{}, byEAS: map[string]set[trust.DeviceID]{},
+	fresh := &Index{store: x.store, now: x.now, log: x.log, names: newNames(), devices: map[trust.DeviceID]*trust.Device{},
+		owners: map[string]*trust.Owner{}, cas: map[string]CA{}, profiles: map[trust.ProfileKey]*trust.MailProfile{}, profIDs: map[string]*trust.MailProfile{},
+		byClient: map[string]set[*trust.MailProfile]{}, byDevice: map[trust.DeviceID]set[*trust.MailProfile]{}, byUser: map[string]set[*trust.MailProfile]{}, byEAS: map[string]set[trust.DeviceID]{},
 		fleets:  map[string][]enrolled{},
 		tickets: map[string]Ticket{}, grants: map[string]Grant{}, exceptions: newExceptions()}
 	var start Revision
@@ -24,10 +24,10 @@ func (x *Index) load(ctx context.Context) error {
 		fresh.cas[ca.Issuer+"/"+ca.ID] = ca
 	}
 	if err == nil {
-		err = loadTable(ctx, x.store, tableOwners, (*fields).owner, func(o *trust.Owner) { fresh.owners[o.Mail] = *o })
+		err = loadTable(ctx, x.store, tableOwners, (*fields).owner, func(o *trust.Owner) { fresh.owners[o.Mail] = clone(o) })
 	}
 	if err == nil {
-		err = loadTable(ctx, x.store, tableDevices, (*fields).device, func(d *trust.Device) { fresh.putDevice(*d) })
+		err = loadTable(ctx, x.store, tableDevices, (*fields).device, func(d *trust.Device) { fresh.putDevice(clone(d)) })
 		fresh.loadFleets()
 	}
 	if err == nil {
@@ -37,7 +37,7 @@ func (x *Index) load(ctx context.Context) error {
 		err = fresh.loadCertificates(ctx)
 	}
 	if err == nil {
-		err = loadTable(ctx, x.store, tableProfiles, (*fields).profile, func(p *trust.MailProfile) { fresh.setProfile(*p) })
+		err = loadTable(ctx, x.store, tableProfiles, (*fields).profile, func(p *trust.MailProfile) { fresh.setProfile(clone(p)) })
 	}
 	if err == nil {
 		err = fresh.loadTickets(ctx)
@@ -67,10 +67,12 @@ func (x *Index) loadSuspensions(ctx context.Context) error {
 		}
 		kind, id, _ := strings.Cut(key, "/")
 		if d, ok := x.devices[trust.DeviceID(id)]; ok && kind == string(KindDevice) {
+			d = clone(d)
 			d.Suspended = &s
 			x.devices[d.ID] = d
 		}
 		if o, ok := x.owners[id]; ok && kind == string(KindOwner) {
+			o = clone(o)
 			o.Suspended = &s
 			x.owners[o.Mail] = o
 		}
@@ -78,18 +80,25 @@ func (x *Index) loadSuspensions(ctx context.Context) error {
 	})
 }
 
-func (x *Index) setDevice(d trust.Device) {
+// clone makes a copy that stays when the page is gone that v was read with.
+func clone[T any](v *T) *T { c := *v; return &c }
+
+// setDevice takes over a device, which nobody changes afterwards.
+func (x *Index) setDevice(d *trust.Device) {
 	old := x.devices[d.ID]
+	if old == nil {
+		old = &trust.Device{}
+	}
 	x.putDevice(d)
-	x.moveInFleet(&old, &d)
+	x.moveInFleet(old, d)
 	x.topics.touch(topicDevice, string(d.ID))
 	x.topics.touch(topicClient, clientKey(old.EASDeviceID), clientKey(d.EASDeviceID))
 	x.topics.touch(topicOwner, old.Owner, d.Owner)
 }
 
 // putDevice is setDevice without the fleets.
-func (x *Index) putDevice(d trust.Device) {
-	if old := x.devices[d.ID]; old.EASDeviceID != "" {
+func (x *Index) putDevice(d *trust.Device) {
+	if old := x.devices[d.ID]; old != nil && old.EASDeviceID != "" {
 		remove(x.byEAS, clientKey(old.EASDeviceID), d.ID)
 	}
 	x.devices[d.ID] = d
@@ -98,30 +107,30 @@ func (x *Index) putDevice(d trust.Device) {
 	}
 }
 
-func (x *Index) setProfile(p trust.MailProfile) {
+// setProfile takes over a mail profile, which nobody changes afterwards.
+func (x *Index) setProfile(p *trust.MailProfile) {
 	x.dropProfile(p.ID)
 	x.profiles[p.Key()] = p
-	x.profIDs[p.ID] = p.Key()
-	insert(x.byClient, clientKey(p.ClientID), p.ID)
+	x.profIDs[p.ID] = p
+	insert(x.byClient, clientKey(p.ClientID), p)
 	if p.Device != "" {
-		insert(x.byDevice, p.Device, p.ID)
-		insert(x.byUser, p.User, p.ID)
+		insert(x.byDevice, p.Device, p)
+		insert(x.byUser, p.User, p)
 	}
-	x.touchProfile(&p)
+	x.touchProfile(p)
 }
 
 func (x *Index) dropProfile(id string) {
-	key, ok := x.profIDs[id]
+	old, ok := x.profIDs[id]
 	if !ok {
 		return
 	}
-	old := x.profiles[key]
-	remove(x.byClient, clientKey(old.ClientID), id)
-	remove(x.byDevice, old.Device, id)
-	remove(x.byUser, old.User, id)
-	delete(x.profiles, key)
+	remove(x.byClient, clientKey(old.ClientID), old)
+	remove(x.byDevice, old.Device, old)
+	remove(x.byUser, old.User, old)
+	delete(x.profiles, old.Key())
 	delete(x.profIDs, id)
-	x.touchProfile(&old)
+	x.touchProfile(old)
 }
 
 func (x *Index) touchProfile(p *trust.MailProfile) {
@@ -130,16 +139,16 @@ func (x *Index) touchProfile(p *trust.MailProfile) {
 	x.topics.touch(topicUser, p.User)
 }
 
-// Device returns a device. Its labels must not be changed.
-func (x *Index) Device(id trust.DeviceID) (trust.Device, bool) {
+// Device returns a device, or nil and false. It must not be changed.
+func (x *Index) Device(id trust.DeviceID) (*trust.Device, bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	d, ok := x.devices[id]
 	return d, ok
 }
 
-// Owner returns an owner by mail address. Its lists must not be changed.
-func (x *Index) Owner(mail string) (trust.Owner, bool) {
+// Owner returns an owner by mail address, or nil and false. It must not be changed. It is the same one for as long as nothing of it has changed.
+func (x *Index) Owner(mail string) (*trust.Owner, bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	o, ok := x.owners[mail]
@@ -158,53 +167,64 @@ func (x *Index) CAs() []CA {
 	return out
 }
 
-// Profile returns the mail profile with the key.
-func (x *Index) Profile(k trust.ProfileKey) (trust.MailProfile, bool) {
+// Profile returns the mail profile with the key, or nil and false. It must not be changed.
+func (x *Index) Profile(k trust.ProfileKey) (*trust.MailProfile, bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	p, ok := x.profiles[k]
 	return p, ok
 }
 
-// ProfilesOfClient returns the mail profiles under an EAS DeviceId, in canonical form, sorted by id.
-func (x *Index) ProfilesOfClient(clientID string) []trust.MailProfile {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return x.profilesLocked(x.byClient[clientKey(clientID)])
+// ProfilesOfClient returns the mail profiles under an EAS DeviceId, in canonical form, sorted by id. They must not be changed.
+func (x *Index) ProfilesOfClient(clientID string) []*trust.MailProfile {
+	return x.appendProfilesOfClient(nil, clientKey(clientID))
 }
 
-// ProfilesOfDevice returns the mail profiles of a device, sorted by id.
-func (x *Index) ProfilesOfDevice(id trust.DeviceID) []trust.MailProfile {
+func (x *Index) appendProfilesOfClient(room []*trust.MailProfile, client string) []*trust.MailProfile {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.profilesLocked(x.byDevice[id])
+	return appendProfiles(room, x.byClient[client])
+}
+
+// ProfilesOfDevice returns the mail profiles of a device, sorted by id. They must not be changed.
+func (x *Index) ProfilesOfDevice(id trust.DeviceID) []*trust.MailProfile {
+	return x.appendProfilesOfDevice(nil, id)
+}
+
+func (x *Index) appendProfilesOfDevice(room []*trust.MailProfile, id trust.DeviceID) []*trust.MailProfile {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return appendProfiles(room, x.byDevice[id])
 }
 
 // ProfilesOfUser returns the mail profiles under a user's name that are a device's, sorted by id. The name is that of the profile: the owner's mail address,
-// where the user is the owner of the device.
-func (x *Index) ProfilesOfUser(name string) []trust.MailProfile {
+// where the user is the owner of the device. They must not be changed.
+func (x *Index) ProfilesOfUser(name string) []*trust.MailProfile {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.profilesLocked(x.byUser[name])
+	return appendProfiles(nil, x.byUser[name])
 }
 
-func (x *Index) profilesLocked(ids set[string]) []trust.MailProfile {
-	out := make([]trust.MailProfile, 0, ids.size())
-	for id := range ids.all {
-		out = append(out, x.profiles[x.profIDs[id]])
+// appendProfiles appends the profiles to room, which is empty, sorted by id.
+func appendProfiles(room []*trust.MailProfile, of set[*trust.MailProfile]) []*trust.MailProfile {
+	for p := range of.all {
+		room = append(room, p)
 	}
-	slices.SortFunc(out, func(a, b trust.MailProfile) int { return strings.Compare(a.ID, b.ID) })
-	return out
+	slices.SortFunc(room, func(a, b *trust.MailProfile) int { return strings.Compare(a.ID, b.ID) })
+	return room
 }
 
-// DevicesByEAS returns the devices for which the MDM reports this EAS DeviceId, in canonical form, sorted by id.
-func (x *Index) DevicesByEAS(clientID string) []trust.Device {
+// DevicesByEAS returns the devices for which the MDM reports this EAS DeviceId, in canonical form, sorted by id. They must not be changed.
+func (x *Index) DevicesByEAS(clientID string) []*trust.Device {
+	return x.appendDevicesByEAS(nil, clientKey(clientID))
+}
+
+func (x *Index) appendDevicesByEAS(room []*trust.Device, client string) []*trust.Device {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	out := make([]trust.Device, 0, 1)
-	for id := range x.byEAS[clientKey(clientID)].all {
-		out = append(out, x.devices[id])
+	for id := range x.byEAS[client].all {
+		room = append(room, x.devices[id])
 	}
-	slices.SortFunc(out, func(a, b trust.Device) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return out
+	slices.SortFunc(room, func(a, b *trust.Device) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return room
 }

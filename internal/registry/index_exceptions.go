@@ -74,9 +74,14 @@ func (x *Index) touchException(id string) {
 }
 
 // ExceptionsFor returns the exceptions of a device and of its owner that were not revoked, sorted by id; nil, nearly always. They may be over: Until says so.
-func (x *Index) ExceptionsFor(d trust.Device) (out []trust.Exception) {
+func (x *Index) ExceptionsFor(d *trust.Device) []trust.Exception {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	return x.exceptionsOf(d)
+}
+
+// exceptionsOf is ExceptionsFor. The caller holds the lock.
+func (x *Index) exceptionsOf(d *trust.Device) (out []trust.Exception) {
 	if len(x.exceptions.byID) == 0 {
 		return nil
 	}

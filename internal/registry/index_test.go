@@ -315,7 +315,7 @@ func TestIndexLookups(t *testing.T) {
 	if got := x.DevicesByEAS("aBc"); len(got) != 1 || got[0].ID != d.ID {
 		t.Errorf("devices %+v", got)
 	}
-	for _, got := range [][]trust.MailProfile{x.ProfilesOfClient("ABC"), x.ProfilesOfDevice(d.ID)} {
+	for _, got := range [][]*trust.MailProfile{x.ProfilesOfClient("ABC"), x.ProfilesOfDevice(d.ID)} {
 		if len(got) != 1 || got[0].ID != m.ID {
 			t.Errorf("profiles %+v", got)
 		}
@@ -382,7 +382,7 @@ func TestIndexManyUnderOneDeviceId(t *testing.T) {
 	x := w.index()
 	got := x.DevicesByEAS("SAME")
 	slices.Sort(ids)
-	if !slices.EqualFunc(got, ids, func(d trust.Device, id trust.DeviceID) bool { return d.ID == id }) {
+	if !slices.EqualFunc(got, ids, func(d *trust.Device, id trust.DeviceID) bool { return d.ID == id }) {
 		t.Errorf("%d of %d devices", len(got), len(ids))
 	}
 }

@@ -13,14 +13,16 @@ import (
 // is found under it. Each change marks the topics that it touches, so that whoever keeps what was computed from answers can tell, for the price of a few
 // looks, whether any of them would be another now. Topics share marks by their hashes, which makes an answer look changed that is not, and never the other way.
 const (
-	topicDevice      = "d"
-	topicOwner       = "o"
-	topicClient      = "c"
-	topicUser        = "u"
-	topicCertificate = "x"
-	topicTicket      = "t"
-	topicGrant       = "g"
+	topicDevice topic = iota + 1
+	topicOwner
+	topicClient
+	topicUser
+	topicCertificate // by the octets of its serial number, whatever the issuer
+	topicTicket
+	topicGrant
 )
+
+type topic uint64
 
 const (
 	marks      = 1 << 17 // with 100 changes a second, something that depends on five topics looks changed once a minute
@@ -39,17 +41,15 @@ func newTopics() *topics {
 	return &topics{seed: maphash.MakeSeed(), last: make([]atomic.Uint64, marks)}
 }
 
-func (t *topics) of(kind, id string) uint32 {
-	var h maphash.Hash
-	h.SetSeed(t.seed)
-	_, _ = h.WriteString(kind)
-	_, _ = h.WriteString(id)
-	return uint32(h.Sum64() % marks)
+// of returns the mark of a topic. What has the same id by chance, as the owner and the user of a mailbox have, is marked in another place.
+func (t *topics) of(kind topic, id string) uint32 {
+	const spread = 0x9e3779b97f4a7c15 // an odd number without pattern
+	return uint32((maphash.String(t.seed, id) + uint64(kind)*spread) % marks)
 }
 
 // touch marks topics as changed. The caller changes what is under them, and holds the lock of the index while doing both. An index that is being loaded has
 // no topics yet.
-func (t *topics) touch(kind string, ids ...string) {
+func (t *topics) touch(kind topic, ids ...string) {
 	if t == nil {
 		return
 	}
@@ -97,7 +97,7 @@ func (x *Index) Current(s *Seen) bool {
 	return true
 }
 
-func (r *Reading) note(kind, id string) {
+func (r *Reading) note(kind topic, id string) {
 	s := &r.seen
 	if s.n < 0 {
 		return
@@ -116,8 +116,29 @@ func (r *Reading) note(kind, id string) {
 
 // Certificate is Index.Certificate.
 func (r *Reading) Certificate(issuer string, s trust.Serial) (CertFact, bool) {
-	r.note(topicCertificate, string(s))
+	if o, ok := packSerial(s); ok { // of others there is nothing, ever
+		r.note(topicCertificate, o.octets())
+	}
 	return r.index.Certificate(issuer, s)
+}
+
+// Standing is Index.Standing.
+func (r *Reading) Standing(issuer string, s trust.Serial) (Standing, bool) {
+	o, ok := packSerial(s)
+	if !ok || s == "" {
+		return Standing{}, false
+	}
+	r.note(topicCertificate, o.octets())
+	return r.index.standing(issuer, o)
+}
+
+// Successor returns the standing of the certificate that has superseded another; false where none has.
+func (r *Reading) Successor(s *Standing) (Standing, bool) {
+	if s.successor[0] == 0 {
+		return Standing{}, false
+	}
+	r.note(topicCertificate, s.successor.octets())
+	return r.index.standing(s.Issuer, s.successor)
 }
 
 // Withdrawn is Index.Withdrawn.
@@ -127,13 +148,20 @@ func (r *Reading) Withdrawn(id trust.DeviceID) bool {
 }
 
 // Device is Index.Device.
-func (r *Reading) Device(id trust.DeviceID) (trust.Device, bool) {
+func (r *Reading) Device(id trust.DeviceID) (*trust.Device, bool) {
 	r.note(topicDevice, string(id))
 	return r.index.Device(id)
 }
 
+// Surroundings is Index.Surroundings.
+func (r *Reading) Surroundings(d *trust.Device) Surroundings {
+	r.note(topicDevice, string(d.ID)) // for the certificates
+	r.note(topicOwner, d.Owner)       // which a device or an exception that changes marks too
+	return r.index.Surroundings(d)
+}
+
 // Owner is Index.Owner.
-func (r *Reading) Owner(mail string) (trust.Owner, bool) {
+func (r *Reading) Owner(mail string) (*trust.Owner, bool) {
 	r.note(topicOwner, mail)
 	return r.index.Owner(mail)
 }
@@ -145,39 +173,41 @@ func (r *Reading) Fleet(owner string, id trust.DeviceID) (count, place int) {
 }
 
 // ExceptionsFor is Index.ExceptionsFor. An exception for a device marks its owner.
-func (r *Reading) ExceptionsFor(d trust.Device) []trust.Exception {
+func (r *Reading) ExceptionsFor(d *trust.Device) []trust.Exception {
 	r.note(topicOwner, d.Owner)
 	return r.index.ExceptionsFor(d)
 }
 
 // Profile is Index.Profile.
-func (r *Reading) Profile(k trust.ProfileKey) (trust.MailProfile, bool) {
+func (r *Reading) Profile(k trust.ProfileKey) (*trust.MailProfile, bool) {
 	r.note(topicClient, clientKey(k.ClientID))
 	return r.index.Profile(k)
 }
 
-// ProfilesOfClient is Index.ProfilesOfClient.
-func (r *Reading) ProfilesOfClient(clientID string) []trust.MailProfile {
-	r.note(topicClient, clientKey(clientID))
-	return r.index.ProfilesOfClient(clientID)
+// ProfilesOfClient is Index.ProfilesOfClient, into room that the caller has, from its beginning.
+func (r *Reading) ProfilesOfClient(room []*trust.MailProfile, clientID string) []*trust.MailProfile {
+	client := clientKey(clientID)
+	r.note(topicClient, client)
+	return r.index.appendProfilesOfClient(room[:0], client)
 }
 
-// ProfilesOfDevice is Index.ProfilesOfDevice.
-func (r *Reading) ProfilesOfDevice(id trust.DeviceID) []trust.MailProfile {
+// ProfilesOfDevice is Index.ProfilesOfDevice, into room that the caller has, from its beginning.
+func (r *Reading) ProfilesOfDevice(room []*trust.MailProfile, id trust.DeviceID) []*trust.MailProfile {
 	r.note(topicDevice, string(id))
-	return r.index.ProfilesOfDevice(id)
+	return r.index.appendProfilesOfDevice(room[:0], id)
 }
 
 // ProfilesOfUser is Index.ProfilesOfUser.
-func (r *Reading) ProfilesOfUser(name string) []trust.MailProfile {
+func (r *Reading) ProfilesOfUser(name string) []*trust.MailProfile {
 	r.note(topicUser, name)
 	return r.index.ProfilesOfUser(name)
 }
 
-// DevicesByEAS is Index.DevicesByEAS.
-func (r *Reading) DevicesByEAS(clientID string) []trust.Device {
-	r.note(topicClient, clientKey(clientID))
-	return r.index.DevicesByEAS(clientID)
+// DevicesByEAS is Index.DevicesByEAS, into room that the caller has, from its beginning.
+func (r *Reading) DevicesByEAS(room []*trust.Device, clientID string) []*trust.Device {
+	client := clientKey(clientID)
+	r.note(topicClient, client)
+	return r.index.appendDevicesByEAS(room[:0], client)
 }
 
 // Ticket is Index.Ticket.

@@ -286,7 +286,7 @@ func (d *Door) denied(decision policy.Decision, reference string) error {
 func (d *Door) facts(is *issuer, req *Request, a *applicant, remote string) *policy.EnrollInput {
 	_, domain, _ := strings.Cut(a.owner.Mail, "@")
 	in := &policy.EnrollInput{Now: d.cfg.Now().Unix(), Kind: "enrol", Issuer: is.id, Evidence: a.evidence.Kind, Key: keyFacts(req.CSR.PublicKey, a.evidence.KeyAttested),
-		Requested: policy.RequestedFacts{Mails: requestedMails(req)}, Device: policy.FactsOfDevice(a.device), Owner: policy.FactsOfOwner(a.owner),
+		Requested: policy.RequestedFacts{Mails: requestedMails(req)}, Device: policy.FactsOfDevice(&a.device), Owner: policy.FactsOfOwner(&a.owner),
 		Domain: domain, Domains: is.Spec().Domains, SourceIP: remote}
 	if x := d.cfg.Index; x != nil {
 		in.Owner.Devices, in.Device.Place = x.Fleet(a.owner.Mail, a.device.ID)

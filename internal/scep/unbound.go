@@ -34,7 +34,7 @@ func (d *Door) identifyUnbound(ctx context.Context, is *issuer, req *Request, c 
 	if err != nil {
 		return a, err
 	}
-	names := policy.FactsOfOwner(owner).Names
+	names := policy.FactsOfOwner(&owner).Names
 	if !slices.ContainsFunc(requestedMails(req), func(m string) bool { return names[m] }) {
 		return a, d.void(ctx, is, req, "the CSR names no address of the owner of "+string(device.ID))
 	}

@@ -161,8 +161,8 @@ func addError(out *api.LifecycleRun, id trust.DeviceID, err error) {
 // facts are what the policy sees of a device.
 func (l *lifecycle) facts(one registry.Resident) *policy.LifecycleInput {
 	now, c, d := l.server.opts.Now(), one.Certificate, one.Device
-	in := &policy.LifecycleInput{Now: now.Unix(), Event: "sweep", Device: policy.FactsOfDevice(d), Added: policy.Seconds(d.Created), Certificate: policy.HeldFacts{Status: "none"},
-		Exceptions: policy.FactsOfExceptions(l.server.index.ExceptionsFor(d), now)}
+	in := &policy.LifecycleInput{Now: now.Unix(), Event: "sweep", Device: policy.FactsOfDevice(&d), Added: policy.Seconds(d.Created), Certificate: policy.HeldFacts{Status: "none"},
+		Exceptions: policy.FactsOfExceptions(l.server.index.ExceptionsFor(&d), now)}
 	if owner, ok := l.server.index.Owner(d.Owner); ok {
 		in.Owner = policy.FactsOfOwner(owner)
 	}
