@@ -12,21 +12,18 @@ import (
 
 // duplicates says where else the claimed DeviceId and the certificate's device are in use. used is when the certificate was first used, or the
 // ticket made, in Unix seconds; 0: never.
-func duplicates(x *registry.Reading, in *policy.AccessInput, own *trust.MailProfile, device trust.DeviceID, used int64) {
+func duplicates(x *registry.Reading, in *policy.AccessInput, c *claimed, own *trust.MailProfile, device trust.DeviceID, used int64) {
 	if in.Claimed.DeviceID == "" {
 		return
 	}
-	if id := managedUnder(x, in, own.Tenant); id != "" {
+	if id := managedUnder(x, in, c); id != "" {
 		in.Duplicate.DeviceIDManaged, in.Duplicate.ManagedDevice = true, string(id)
 	}
 	if in.Certificate.Device != "" || in.Assurance == "token" {
 		otherDeviceID(x, in, own, device, used)
 	}
-	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && sameUserModel(x, in, own.Tenant)
+	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && sameUserModel(x, in, c.tenant)
 }
-
-// usualProfiles are what a device, or a DeviceId, hardly has more of: room for so many costs nothing.
-const usualProfiles = 4
 
 // activeProfile is how lately a mail profile was seen that counts as in use; the built-in policy's duplicate_window is as long.
 const activeProfile = 14 * 24 * time.Hour
@@ -50,17 +47,15 @@ func sameUserModel(x *registry.Reading, in *policy.AccessInput, tenant string) b
 // managedUnder returns the managed device whose DeviceId the request claims: its MDM reports it, an administrator linked it, or a mail profile under it
 // came with one of the device's certificates that still counts. Where several do (two people typed the same, or somebody copied it), the device that
 // proves itself on this connection is the one: a copy of its DeviceId must not lock a phone out.
-func managedUnder(x *registry.Reading, in *policy.AccessInput, tenant string) trust.DeviceID {
-	all := make([]trust.DeviceID, 0, usualProfiles)
-	var devices [usualProfiles]*trust.Device
-	for _, d := range x.DevicesByEAS(devices[:], in.Claimed.DeviceID) {
-		if d.Issuer == tenant && isManaged(d) {
+func managedUnder(x *registry.Reading, in *policy.AccessInput, c *claimed) trust.DeviceID {
+	all := make([]trust.DeviceID, 0, 2*usualClaimants)
+	for _, d := range c.devices {
+		if d.Issuer == c.tenant && isManaged(d) {
 			all = append(all, d.ID)
 		}
 	}
-	var profiles [usualProfiles]*trust.MailProfile
-	for _, p := range x.ProfilesOfClient(profiles[:], in.Claimed.DeviceID) {
-		if p.Tenant != tenant || p.Device == "" || !p.Linked && !counts(x, p) {
+	for _, p := range c.profiles {
+		if p.Tenant != c.tenant || p.Device == "" || !p.Linked && !counts(x, p) {
 			continue
 		}
 		if d, ok := x.Device(p.Device); ok && isManaged(d) {
@@ -88,7 +83,7 @@ func counts(x *registry.Reading, p *trust.MailProfile) bool {
 // ticket that the token came through. Of several, the one most
 // recently seen among those that were there first decides, because each of them has to have fallen silent before a newcomer takes the place.
 func otherDeviceID(x *registry.Reading, in *policy.AccessInput, own *trust.MailProfile, device trust.DeviceID, used int64) {
-	var room [usualProfiles]*trust.MailProfile
+	var room [usualClaimants]*trust.MailProfile
 	others := x.ProfilesOfDevice(room[:], device)
 	full := len(others) >= maxProfiles && !in.Profile.Known
 	token := in.Assurance == "token"
@@ -134,7 +129,7 @@ func firstSeen(x *registry.Reading, in *policy.AccessInput, own *trust.MailProfi
 	if in.Profile.Known {
 		since, seen = own.FirstSeen, true
 	}
-	var room [usualProfiles]*trust.MailProfile
+	var room [usualClaimants]*trust.MailProfile
 	for _, p := range x.ProfilesOfDevice(room[:], device) {
 		if p.Protocol == protocolEAS && p.ClientID == in.Claimed.DeviceID && (!seen || p.FirstSeen.Before(since)) {
 			since, seen = p.FirstSeen, true

@@ -36,9 +36,11 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 
 // situationBy is situation with a Reading of the caller's.
 func (e *Edge) situationBy(x *registry.Reading, q *request, now time.Time) situation {
-	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}, Exceptions: []policy.ExceptionFacts{}}
-	in.Claimed = policy.ClaimedFacts{DeviceID: q.eas.DeviceID.String(), DeviceType: strings.ToLower(q.eas.DeviceType), UserAgent: q.userAgent,
-		Family: q.client.Family, Platform: q.client.Platform, Model: cmp.Or(q.client.Model, q.model), OS: q.os}
+	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}, Exceptions: []policy.ExceptionFacts{},
+		Claimed: policy.ClaimedFacts{DeviceID: q.eas.DeviceID.String(), DeviceType: strings.ToLower(q.eas.DeviceType), UserAgent: q.userAgent,
+			Family: q.client.Family, Platform: q.client.Platform, Model: cmp.Or(q.client.Model, q.model), OS: q.os},
+		Request: policy.RequestFacts{Class: q.class, Protocol: q.protocol, Host: q.host, Method: q.method, Command: commandWord(q.eas.Command), Version: int(q.eas.Version),
+			SourceIP: q.remote}}
 	if q.client.Family == familyApple && q.client.Platform == "ios" {
 		in.Claimed.OSNumber = policy.HighestVersion(q.client.Version)
 	}
@@ -46,8 +48,7 @@ func (e *Edge) situationBy(x *registry.Reading, q *request, now time.Time) situa
 	var used int64
 	s.named, used = e.certificate(x, &in.Certificate, q.conn, q.tenant, now)
 	tenant := e.tenant(q, in)
-	in.Request = policy.RequestFacts{Class: q.class, Protocol: q.protocol, Tenant: tenant, Host: q.host, Method: q.method,
-		Command: strings.ToLower(q.eas.Command.String()), Version: int(q.eas.Version), SourceIP: q.remote}
+	in.Request.Tenant = tenant
 	in.Snapshot.Behind = int64(e.behind(now) / time.Second)
 
 	if c := &in.Certificate; c.Problem == "" && (c.Status == string(trust.Good) || c.Status == string(trust.Superseded)) {
@@ -58,7 +59,13 @@ func (e *Edge) situationBy(x *registry.Reading, q *request, now time.Time) situa
 	}
 	key := trust.ProfileKey{Tenant: tenant, Protocol: q.protocol, ClientID: in.Claimed.DeviceID, User: in.Credential.User, Credential: in.Credential.Kind}
 	var device trust.DeviceID
-	if d := findDevice(x, in, &key); d != nil {
+	var devices [usualClaimants]*trust.Device
+	var profiles [usualClaimants]*trust.MailProfile
+	claim := claimed{tenant: tenant}
+	if in.Claimed.DeviceID != "" { // with a protocol that has none, every mailbox is under none
+		claim.devices, claim.profiles = x.Claimants(devices[:], profiles[:], in.Claimed.DeviceID)
+	}
+	if d := findDevice(x, in, &claim); d != nil {
 		device = d.ID
 		s.granted = ownerFacts(x, in, q.conn, d)
 		s.managed = isManaged(d)
@@ -73,15 +80,30 @@ func (e *Edge) situationBy(x *registry.Reading, q *request, now time.Time) situa
 		// Nobody can tell whose this token is; a User parameter is no evidence.
 		in.Credential.Problem = oauth.CodeUnreadable
 	}
-	if known, ok := x.Profile(key); ok {
+	if known := claim.profile(x, &key); known != nil {
 		s.profile = known
 		in.Claimed.Model = cmp.Or(in.Claimed.Model, known.Model)
 		in.Profile = policy.ProfileFacts{Known: true, ID: known.ID, FirstSeen: policy.Seconds(known.FirstSeen), Certificate: string(known.Serial), Linked: known.Linked && known.Device == device, Refused: known.Refused}
 	} else {
 		s.profile = &trust.MailProfile{Tenant: key.Tenant, Protocol: key.Protocol, ClientID: key.ClientID, User: key.User, Credential: key.Credential}
 	}
-	duplicates(x, in, s.profile, device, used)
+	duplicates(x, in, &claim, s.profile, device, used)
 	return s
+}
+
+// commandWords are the commands as facts have them.
+var commandWords = func() (words [eas.Find + 1]string) {
+	for c := range words {
+		words[c] = strings.ToLower(eas.Command(c).String())
+	}
+	return words
+}()
+
+func commandWord(c eas.Command) string {
+	if int(c) < len(commandWords) {
+		return commandWords[c]
+	}
+	return strings.ToLower(c.String())
 }
 
 // tenant returns the issuer whose gate a request is at: that of the host, of the certificate, or of the user's mail domain.
@@ -96,9 +118,33 @@ func (e *Edge) tenant(q *request, in *policy.AccessInput) string {
 	return e.anchors.Load().issuerOfDomain(domain)
 }
 
+// claimed is what the index has under the DeviceId that a request claims: what devices MDMs report by it, and whose mail profiles there are. None of it may be changed.
+type claimed struct {
+	tenant   string
+	devices  []*trust.Device
+	profiles []*trust.MailProfile
+}
+
+// usualClaimants is how many a DeviceId, or a device, hardly has more of: room for so many costs no memory.
+const usualClaimants = 4
+
+// profile returns the mail profile with the key, which is one under the DeviceId; nil without one.
+func (c *claimed) profile(x *registry.Reading, k *trust.ProfileKey) *trust.MailProfile {
+	if k.ClientID == "" {
+		p, _ := x.Profile(*k)
+		return p
+	}
+	for _, p := range c.profiles {
+		if p.ClientID == k.ClientID && p.User == k.User && p.Tenant == k.Tenant && p.Protocol == k.Protocol && p.Credential == k.Credential {
+			return p
+		}
+	}
+	return nil
+}
+
 // findDevice returns the device that the request is about: that of a certificate of ours, whatever its standing; without one the device that an administrator
 // linked, or for which its MDM reports the DeviceId. A token that came through a ticket goes before these two. It is nil where there is none.
-func findDevice(x *registry.Reading, in *policy.AccessInput, own *trust.ProfileKey) *trust.Device {
+func findDevice(x *registry.Reading, in *policy.AccessInput, c *claimed) *trust.Device {
 	of := func(id trust.DeviceID) *trust.Device { d, _ := x.Device(id); return d }
 	if in.Certificate.Status != "none" {
 		return of(trust.DeviceID(in.Certificate.Device))
@@ -110,9 +156,9 @@ func findDevice(x *registry.Reading, in *policy.AccessInput, own *trust.ProfileK
 		return nil
 	}
 	var linked trust.DeviceID
-	for _, p := range x.ProfilesOfClient(nil, in.Claimed.DeviceID) {
+	for _, p := range c.profiles {
 		// The same user's link comes before another's on the same phone.
-		if p.Linked && p.Tenant == own.Tenant && (linked == "" || p.User == own.User) {
+		if p.Linked && p.Tenant == c.tenant && (linked == "" || p.User == in.Credential.User) {
 			linked = p.Device
 		}
 	}
@@ -120,8 +166,8 @@ func findDevice(x *registry.Reading, in *policy.AccessInput, own *trust.ProfileK
 		return of(linked)
 	}
 	var found *trust.Device
-	for _, d := range x.DevicesByEAS(nil, in.Claimed.DeviceID) {
-		if d.Issuer == own.Tenant && (found == nil || !isManaged(found) && isManaged(d)) {
+	for _, d := range c.devices {
+		if d.Issuer == c.tenant && (found == nil || !isManaged(found) && isManaged(d)) {
 			found = d
 		}
 	}

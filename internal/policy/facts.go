@@ -2,7 +2,6 @@ package policy
 
 import (
 	"hash/fnv"
-	"strconv"
 	"strings"
 	"time"
 
@@ -76,10 +75,17 @@ func versionNumber(version string, missing int64) (n int64) {
 		part := missing
 		if more {
 			var text string
-			if text, version, more = strings.Cut(version, "."); len(text) == 0 || len(text) > 3 || strings.Trim(text, "0123456789") != "" {
+			if text, version, more = strings.Cut(version, "."); len(text) == 0 || len(text) > 3 {
 				return 0
 			}
-			part, _ = strconv.ParseInt(text, 10, 64)
+			part = 0
+			for i := range len(text) {
+				digit := int64(text[i]) - '0'
+				if digit < 0 || digit > 9 {
+					return 0
+				}
+				part = 10*part + digit
+			}
 		}
 		n = n*(maxPart+1) + part
 	}

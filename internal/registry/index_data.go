@@ -177,24 +177,16 @@ func (x *Index) Profile(k trust.ProfileKey) (*trust.MailProfile, bool) {
 
 // ProfilesOfClient returns the mail profiles under an EAS DeviceId, in canonical form, sorted by id. They must not be changed.
 func (x *Index) ProfilesOfClient(clientID string) []*trust.MailProfile {
-	return x.appendProfilesOfClient(nil, clientKey(clientID))
-}
-
-func (x *Index) appendProfilesOfClient(room []*trust.MailProfile, client string) []*trust.MailProfile {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return appendProfiles(room, x.byClient[client])
+	return appendProfiles(nil, x.byClient[clientKey(clientID)])
 }
 
 // ProfilesOfDevice returns the mail profiles of a device, sorted by id. They must not be changed.
 func (x *Index) ProfilesOfDevice(id trust.DeviceID) []*trust.MailProfile {
-	return x.appendProfilesOfDevice(nil, id)
-}
-
-func (x *Index) appendProfilesOfDevice(room []*trust.MailProfile, id trust.DeviceID) []*trust.MailProfile {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return appendProfiles(room, x.byDevice[id])
+	return appendProfiles(nil, x.byDevice[id])
 }
 
 // ProfilesOfUser returns the mail profiles under a user's name that are a device's, sorted by id. The name is that of the profile: the owner's mail address,
@@ -216,13 +208,14 @@ func appendProfiles(room []*trust.MailProfile, of set[*trust.MailProfile]) []*tr
 
 // DevicesByEAS returns the devices for which the MDM reports this EAS DeviceId, in canonical form, sorted by id. They must not be changed.
 func (x *Index) DevicesByEAS(clientID string) []*trust.Device {
-	return x.appendDevicesByEAS(nil, clientKey(clientID))
-}
-
-func (x *Index) appendDevicesByEAS(room []*trust.Device, client string) []*trust.Device {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	for id := range x.byEAS[client].all {
+	return x.appendDevices(nil, x.byEAS[clientKey(clientID)])
+}
+
+// appendDevices appends the devices to room, which is empty, sorted by id.
+func (x *Index) appendDevices(room []*trust.Device, of set[trust.DeviceID]) []*trust.Device {
+	for id := range of.all {
 		room = append(room, x.devices[id])
 	}
 	slices.SortFunc(room, func(a, b *trust.Device) int { return strings.Compare(string(a.ID), string(b.ID)) })

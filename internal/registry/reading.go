@@ -114,14 +114,6 @@ func (r *Reading) note(kind topic, id string) {
 	s.n++
 }
 
-// Certificate is Index.Certificate.
-func (r *Reading) Certificate(issuer string, s trust.Serial) (CertFact, bool) {
-	if o, ok := packSerial(s); ok { // of others there is nothing, ever
-		r.note(topicCertificate, o.octets())
-	}
-	return r.index.Certificate(issuer, s)
-}
-
 // Standing is Index.Standing.
 func (r *Reading) Standing(issuer string, s trust.Serial) (Standing, bool) {
 	o, ok := packSerial(s)
@@ -141,12 +133,6 @@ func (r *Reading) Successor(s *Standing) (Standing, bool) {
 	return r.index.standing(s.Issuer, s.successor)
 }
 
-// Withdrawn is Index.Withdrawn.
-func (r *Reading) Withdrawn(id trust.DeviceID) bool {
-	r.note(topicDevice, string(id))
-	return r.index.Withdrawn(id)
-}
-
 // Device is Index.Device.
 func (r *Reading) Device(id trust.DeviceID) (*trust.Device, bool) {
 	r.note(topicDevice, string(id))
@@ -160,54 +146,35 @@ func (r *Reading) Surroundings(d *trust.Device) Surroundings {
 	return r.index.Surroundings(d)
 }
 
-// Owner is Index.Owner.
-func (r *Reading) Owner(mail string) (*trust.Owner, bool) {
-	r.note(topicOwner, mail)
-	return r.index.Owner(mail)
-}
-
-// Fleet is Index.Fleet. A device that changes marks its owner.
-func (r *Reading) Fleet(owner string, id trust.DeviceID) (count, place int) {
-	r.note(topicOwner, owner)
-	return r.index.Fleet(owner, id)
-}
-
-// ExceptionsFor is Index.ExceptionsFor. An exception for a device marks its owner.
-func (r *Reading) ExceptionsFor(d *trust.Device) []trust.Exception {
-	r.note(topicOwner, d.Owner)
-	return r.index.ExceptionsFor(d)
-}
-
 // Profile is Index.Profile.
 func (r *Reading) Profile(k trust.ProfileKey) (*trust.MailProfile, bool) {
 	r.note(topicClient, clientKey(k.ClientID))
 	return r.index.Profile(k)
 }
 
-// ProfilesOfClient is Index.ProfilesOfClient, into room that the caller has, from its beginning.
-func (r *Reading) ProfilesOfClient(room []*trust.MailProfile, clientID string) []*trust.MailProfile {
-	client := clientKey(clientID)
+// Claimants are those for whom a client may speak that claims an EAS DeviceId: Index.DevicesByEAS and Index.ProfilesOfClient, of one moment. They are in the room
+// that the caller has for each, from its beginning.
+func (r *Reading) Claimants(devices []*trust.Device, profiles []*trust.MailProfile, clientID string) ([]*trust.Device, []*trust.MailProfile) {
+	x, client := r.index, clientKey(clientID)
 	r.note(topicClient, client)
-	return r.index.appendProfilesOfClient(room[:0], client)
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.appendDevices(devices[:0], x.byEAS[client]), appendProfiles(profiles[:0], x.byClient[client])
 }
 
 // ProfilesOfDevice is Index.ProfilesOfDevice, into room that the caller has, from its beginning.
 func (r *Reading) ProfilesOfDevice(room []*trust.MailProfile, id trust.DeviceID) []*trust.MailProfile {
+	x := r.index
 	r.note(topicDevice, string(id))
-	return r.index.appendProfilesOfDevice(room[:0], id)
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return appendProfiles(room[:0], x.byDevice[id])
 }
 
 // ProfilesOfUser is Index.ProfilesOfUser.
 func (r *Reading) ProfilesOfUser(name string) []*trust.MailProfile {
 	r.note(topicUser, name)
 	return r.index.ProfilesOfUser(name)
-}
-
-// DevicesByEAS is Index.DevicesByEAS, into room that the caller has, from its beginning.
-func (r *Reading) DevicesByEAS(room []*trust.Device, clientID string) []*trust.Device {
-	client := clientKey(clientID)
-	r.note(topicClient, client)
-	return r.index.appendDevicesByEAS(room[:0], client)
 }
 
 // Ticket is Index.Ticket.

@@ -52,14 +52,12 @@ func (w *world) certificateMarks() []marking {
 	e := w.device("alice@contoso.com")
 	old := w.enrol(e)
 	var next trust.Certificate
-	certificate := func(r *registry.Reading) any { return twoOf(r.Certificate("contoso", first.Serial)) }
 	standing := func(r *registry.Reading) any { return twoOf(r.Standing("contoso", first.Serial)) }
 	successor := func(r *registry.Reading) any {
 		s, _ := r.Standing("contoso", old.Serial)
 		return twoOf(r.Successor(&s))
 	}
-	around := func(r *registry.Reading) any { return r.Surroundings(&d).Withdrawn }
-	withdrawn := func(r *registry.Reading) any { return r.Withdrawn(d.ID) }
+	withdrawn := func(r *registry.Reading) any { return r.Surroundings(&d).Withdrawn }
 	hold := func() {
 		_, err := w.reg.Hold(w.Context(), desk, "contoso", first.Serial, "")
 		w.must(err)
@@ -69,12 +67,8 @@ func (w *world) certificateMarks() []marking {
 		w.must(err)
 	}
 	return []marking{
-		{"certificate held", certificate, hold},
-		{"certificate released", certificate, release},
-		{"standing: held", standing, hold},
-		{"standing: released", standing, release},
-		{"surroundings: withdrawn", around, hold},
-		{"surroundings: no longer withdrawn", around, release},
+		{"certificate held", standing, hold},
+		{"certificate released", standing, release},
 		{"it has a successor", successor, func() {
 			var err error
 			next, err = w.renew(e, old.Serial)
@@ -102,14 +96,13 @@ func (w *world) deviceMarks() []marking {
 		}
 	}
 	known := func(id string) func(r *registry.Reading) any {
-		return func(r *registry.Reading) any { return r.DevicesByEAS(nil, id) }
+		return func(r *registry.Reading) any { return twoOf(r.Claimants(nil, nil, id)) }
 	}
 	fleet := func(owner string) func(r *registry.Reading) any {
-		return func(r *registry.Reading) any { return twoOf(r.Fleet(owner, second.ID)) }
-	}
-	around := func(r *registry.Reading) any {
-		s := r.Surroundings(&second)
-		return []int{s.Devices, s.Place}
+		return func(r *registry.Reading) any {
+			s := r.Surroundings(&trust.Device{ID: second.ID, Owner: owner})
+			return []int{s.Devices, s.Place}
+		}
 	}
 	state := func(s trust.State) func() {
 		return func() {
@@ -129,10 +122,7 @@ func (w *world) deviceMarks() []marking {
 	given := w.stored("devices", string(second.ID))
 	give(second.ID, owner)()
 	return []marking{
-		{"owner of surroundings", func(r *registry.Reading) any { return r.Surroundings(&d).Owner }, func() {
-			w.must(w.reg.PutOwner(ctx, officer, trust.Owner{Mail: owner, Proxies: []string{"other@contoso.com"}}))
-		}},
-		{"owner", func(r *registry.Reading) any { return twoOf(r.Owner(owner)) }, func() {
+		{"owner", func(r *registry.Reading) any { return r.Surroundings(&d).Owner }, func() {
 			w.must(w.reg.PutOwner(ctx, officer, trust.Owner{Mail: owner, Proxies: []string{"proxy@contoso.com"}}))
 		}},
 		{"device", func(r *registry.Reading) any { return twoOf(r.Device(d.ID)) }, state(trust.Quarantined)},
@@ -141,8 +131,6 @@ func (w *world) deviceMarks() []marking {
 		{"no longer reported", known("eastwo"), eas("EASTHREE")},
 		{"an earlier device is blocked", fleet(owner), state(trust.Blocked)},
 		{"an earlier device is back", fleet(owner), state(trust.Active)},
-		{"surroundings: an earlier device is blocked", around, state(trust.Blocked)},
-		{"surroundings: an earlier device is back", around, state(trust.Active)},
 		{"an earlier device is given away", fleet(owner), give(d.ID, other)},
 		{"a device in quarantine is given here", fleet(other), w.store1("devices", registry.KindDevice, string(second.ID), given)},
 	}
@@ -164,7 +152,7 @@ func (w *world) profileMarks() []marking {
 		w.must(w.reg.ForgetProfile(w.Context(), desk, known.ID))
 	}
 	profile := func(r *registry.Reading) any { return twoOf(r.Profile(m.Key())) }
-	client := func(r *registry.Reading) any { return r.ProfilesOfClient(nil, "markedclient") }
+	client := func(r *registry.Reading) any { return twoOf(r.Claimants(nil, nil, "markedclient")) }
 	device := func(id trust.DeviceID) func(r *registry.Reading) any {
 		return func(r *registry.Reading) any { return r.ProfilesOfDevice(nil, id) }
 	}
@@ -185,8 +173,7 @@ func (w *world) profileMarks() []marking {
 func (w *world) exceptionMarks() []marking {
 	owner := w.owner()
 	d := w.device(owner)
-	exceptions := func(r *registry.Reading) any { return len(r.ExceptionsFor(&d)) }
-	around := func(r *registry.Reading) any { return len(r.Surroundings(&d).Exceptions) }
+	exceptions := func(r *registry.Reading) any { return len(r.Surroundings(&d).Exceptions) }
 	record := func(e trust.Exception) []byte {
 		raw, err := json.Marshal(e)
 		w.must(err)
@@ -205,9 +192,6 @@ func (w *world) exceptionMarks() []marking {
 		{"exception for a device", exceptions, grant("", d.ID)},
 		{"exception for a device revoked", exceptions, revoke},
 		{"exception for a device again", exceptions, grant("", d.ID)},
-		{"surroundings: exception revoked", around, revoke},
-		{"surroundings: exception for an owner", around, grant(owner, "")},
-		{"surroundings: exception for a device", around, grant("", d.ID)},
 		{"exceptions swept", exceptions, w.sweep},
 		{"an exception", exceptions, w.store1("exceptions", registry.KindException, "ex-1", record(trust.Exception{ID: "ex-1", Owner: owner}))},
 		{"the end of an exception", exceptions, w.store1("exceptions", registry.KindException, "ex-1", record(trust.Exception{ID: "ex-1", Owner: owner, Revoked: w.now()}))},

@@ -25,21 +25,16 @@ func (w *world) questions(x *registry.Index) (all []asked) {
 	w.must(err)
 	for _, d := range devices {
 		add(fmt.Sprint("device ", d.ID), func(r *registry.Reading) any { return pair(r.Device(d.ID)) })
-		add(fmt.Sprint("withdrawn ", d.ID), func(r *registry.Reading) any { return r.Withdrawn(d.ID) })
 		add(fmt.Sprint("profiles of ", d.ID), func(r *registry.Reading) any { return r.ProfilesOfDevice(nil, d.ID) })
-		add(fmt.Sprint("fleet ", d.ID), func(r *registry.Reading) any { return pair(r.Fleet(d.Owner, d.ID)) })
-		add(fmt.Sprint("exceptions ", d.ID), func(r *registry.Reading) any { return r.ExceptionsFor(&trust.Device{ID: d.ID, Owner: d.Owner}) })
 		add(fmt.Sprint("around ", d.ID), func(r *registry.Reading) any { return r.Surroundings(&trust.Device{ID: d.ID, Owner: d.Owner}) })
 		add(fmt.Sprint("all of ", d.ID), func(r *registry.Reading) any {
 			own, _ := r.Device(d.ID)
-			owner, _ := r.Owner(own.Owner)
-			return []any{own, owner, r.ProfilesOfClient(nil, own.EASDeviceID)}
+			return []any{own, r.Surroundings(own), pair(r.Claimants(nil, nil, own.EASDeviceID))}
 		})
 	}
 	certs, err := w.reg.Certificates(w.Context(), registry.CertificateFilter{Limit: registry.MaxLimit})
 	w.must(err)
 	for _, c := range certs {
-		add(fmt.Sprint("certificate ", c.Serial), func(r *registry.Reading) any { return pair(r.Certificate("contoso", c.Serial)) })
 		add(fmt.Sprint("standing ", c.Serial), func(r *registry.Reading) any { return pair(r.Standing("contoso", c.Serial)) })
 		add(fmt.Sprint("successor of ", c.Serial), func(r *registry.Reading) any {
 			s, _ := r.Standing("contoso", c.Serial)
@@ -47,7 +42,7 @@ func (w *world) questions(x *registry.Index) (all []asked) {
 		})
 	}
 	for _, mail := range []string{"alice@contoso.com", "bob@contoso.com", "carol@contoso.com"} {
-		add("owner "+mail, func(r *registry.Reading) any { return pair(r.Owner(mail)) })
+		add("owner "+mail, func(r *registry.Reading) any { return r.Surroundings(&trust.Device{Owner: mail}).Owner })
 		add("profiles of user "+mail, func(r *registry.Reading) any { return r.ProfilesOfUser(mail) })
 		for i := range 6 {
 			m := seen(fmt.Sprint("Client", i), mail)
@@ -55,8 +50,8 @@ func (w *world) questions(x *registry.Index) (all []asked) {
 		}
 	}
 	for i := range 10 {
-		add(fmt.Sprint("client ", i), func(r *registry.Reading) any { return r.ProfilesOfClient(nil, fmt.Sprint("CLIENT", i)) })
-		add(fmt.Sprint("eas ", i), func(r *registry.Reading) any { return r.DevicesByEAS(nil, fmt.Sprint("eas", i)) })
+		add(fmt.Sprint("client ", i), func(r *registry.Reading) any { return pair(r.Claimants(nil, nil, fmt.Sprint("CLIENT", i))) })
+		add(fmt.Sprint("eas ", i), func(r *registry.Reading) any { return pair(r.Claimants(nil, nil, fmt.Sprint("eas", i))) })
 	}
 	for i := range 100 {
 		add(fmt.Sprint("grant ", i), func(r *registry.Reading) any {
