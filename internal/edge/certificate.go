@@ -88,23 +88,24 @@ func (c *connection) issuer(a *anchors, tenant string, now time.Time) (issuer, n
 	return c.chain.issuer, c.chain.named
 }
 
-// certificate fills in the facts of the client certificate at a moment. It returns how changes name it, and when it was first used in Unix seconds; 0 for not yet.
-func (e *Edge) certificate(x *registry.Reading, f *policy.CertFacts, c *connection, tenant string, now time.Time) (named string, used int64) {
+// certificate fills in the facts of the client certificate at a moment. It returns how changes name it, and its own standing, which a certificate that is not in the
+// registry has none of.
+func (e *Edge) certificate(x *registry.Reading, f *policy.CertFacts, c *connection, tenant string, now time.Time) (named string, own registry.Standing) {
 	f.Status = "none"
 	if c.leaf == nil {
-		return noCertificate, 0
+		return noCertificate, own
 	}
 	f.Present = true
 	if f.Issuer, named = c.issuer(e.anchors.Load(), tenant, now); f.Issuer == "" {
 		f.Problem = "untrusted"
-		return named, 0
+		return named, own
 	}
 	f.Serial, f.NotAfter = string(c.serial), c.leaf.NotAfter.Unix()
 	known, ok := x.Standing(f.Issuer, c.serial)
 	if !ok || !known.Is(&c.digest) {
 		// Signed by our CA, and not in the registry: the signature alone admits nobody.
 		f.Problem = "unknown"
-		return named, 0
+		return named, own
 	}
 	f.Status, f.Device, f.Reason, f.ChangedAt = string(known.Status), string(known.Device), string(known.Reason), known.ChangedAt
 	last := superseded(x, f, &known)
@@ -120,7 +121,7 @@ func (e *Edge) certificate(x *registry.Reading, f *policy.CertFacts, c *connecti
 	case !now.Before(c.leaf.NotAfter):
 		f.Problem = "expired"
 	}
-	return named, known.FirstUsed
+	return named, known
 }
 
 // maxSuccessors bounds how far a chain of renewals is followed.

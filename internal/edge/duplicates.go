@@ -22,7 +22,7 @@ func duplicates(x *registry.Reading, in *policy.AccessInput, c *claimed, own *tr
 	if in.Certificate.Device != "" || in.Assurance == "token" {
 		otherDeviceID(x, in, own, device, used)
 	}
-	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && sameUserModel(x, in, c.tenant)
+	in.Duplicate.SameUserModel = in.Certificate.Status == "none" && in.Claimed.Model != "" && sameUserModel(x, in, c)
 }
 
 // activeProfile is how lately a mail profile was seen that counts as in use; the built-in policy's duplicate_window is as long.
@@ -30,10 +30,10 @@ const activeProfile = 14 * 24 * time.Hour
 
 // sameUserModel reports whether a user whom the request names has a managed mail profile in use on the hardware model that it claims, under another DeviceId:
 // what it comes from may be that very phone, with an account made by hand in another client, or after a restore. It is a hint and proves nothing.
-func sameUserModel(x *registry.Reading, in *policy.AccessInput, tenant string) bool {
+func sameUserModel(x *registry.Reading, in *policy.AccessInput, c *claimed) bool {
 	for name := range in.Credential.Names {
 		for _, p := range x.ProfilesOfUser(name) {
-			if p.Tenant != tenant || p.ClientID == in.Claimed.DeviceID || in.Now-p.LastSeen.Unix() > int64(activeProfile/time.Second) || !counts(x, p) {
+			if p.Tenant != c.tenant || p.ClientID == in.Claimed.DeviceID || in.Now-p.LastSeen.Unix() > int64(activeProfile/time.Second) || !counts(x, c, p) {
 				continue
 			}
 			if d, ok := x.Device(p.Device); ok && isManaged(d) && (p.Model == in.Claimed.Model || d.Model == in.Claimed.Model) {
@@ -55,10 +55,14 @@ func managedUnder(x *registry.Reading, in *policy.AccessInput, c *claimed) trust
 		}
 	}
 	for _, p := range c.profiles {
-		if p.Tenant != c.tenant || p.Device == "" || !p.Linked && !counts(x, p) {
+		if p.Tenant != c.tenant || p.Device == "" || !p.Linked && !counts(x, c, p) {
 			continue
 		}
-		if d, ok := x.Device(p.Device); ok && isManaged(d) {
+		d := c.own // nearly always
+		if d == nil || d.ID != p.Device {
+			d, _ = x.Device(p.Device)
+		}
+		if d != nil && isManaged(d) {
 			all = append(all, d.ID)
 		}
 	}
@@ -74,9 +78,16 @@ func managedUnder(x *registry.Reading, in *policy.AccessInput, c *claimed) trust
 }
 
 // counts reports whether the certificate that a mail profile came with is one of its device and neither held nor revoked.
-func counts(x *registry.Reading, p *trust.MailProfile) bool {
-	c, ok := x.Standing(p.Tenant, p.Serial)
-	return ok && c.Device == p.Device && (c.Status == trust.Good || c.Status == trust.Superseded)
+func counts(x *registry.Reading, c *claimed, p *trust.MailProfile) bool {
+	of := &c.standing // nearly always
+	if of.Issuer == "" || p.Serial != c.serial || p.Tenant != of.Issuer {
+		other, ok := x.Standing(p.Tenant, p.Serial)
+		if !ok {
+			return false
+		}
+		of = &other
+	}
+	return of.Device == p.Device && (of.Status == trust.Good || of.Status == trust.Superseded)
 }
 
 // otherDeviceID finds the DeviceId that stands against the claimed one: of the same client family on the device of the certificate or, without one, of the

@@ -36,19 +36,12 @@ func (e *Edge) situation(q *request, now time.Time) situation {
 
 // situationBy is situation with a Reading of the caller's.
 func (e *Edge) situationBy(x *registry.Reading, q *request, now time.Time) situation {
-	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}, Exceptions: []policy.ExceptionFacts{},
-		Claimed: policy.ClaimedFacts{DeviceID: q.eas.DeviceID.String(), DeviceType: strings.ToLower(q.eas.DeviceType), UserAgent: q.userAgent,
-			Family: q.client.Family, Platform: q.client.Platform, Model: cmp.Or(q.client.Model, q.model), OS: q.os},
-		Request: policy.RequestFacts{Class: q.class, Protocol: q.protocol, Host: q.host, Method: q.method, Command: commandWord(q.eas.Command), Version: int(q.eas.Version),
-			SourceIP: q.remote}}
-	if q.client.Family == familyApple && q.client.Platform == "ios" {
-		in.Claimed.OSNumber = policy.HighestVersion(q.client.Version)
-	}
+	in := inputOf(q, now)
 	s := situation{input: in}
-	var used int64
-	s.named, used = e.certificate(x, &in.Certificate, q.conn, q.tenant, now)
-	tenant := e.tenant(q, in)
-	in.Request.Tenant = tenant
+	claim := claimed{serial: q.conn.serial}
+	s.named, claim.standing = e.certificate(x, &in.Certificate, q.conn, q.tenant, now)
+	tenant, used := e.tenant(q, in), claim.standing.FirstUsed
+	in.Request.Tenant, claim.tenant = tenant, tenant
 	in.Snapshot.Behind = int64(e.behind(now) / time.Second)
 
 	if c := &in.Certificate; c.Problem == "" && (c.Status == string(trust.Good) || c.Status == string(trust.Superseded)) {
@@ -61,12 +54,11 @@ func (e *Edge) situationBy(x *registry.Reading, q *request, now time.Time) situa
 	var device trust.DeviceID
 	var devices [usualClaimants]*trust.Device
 	var profiles [usualClaimants]*trust.MailProfile
-	claim := claimed{tenant: tenant}
 	if in.Claimed.DeviceID != "" { // with a protocol that has none, every mailbox is under none
 		claim.devices, claim.profiles = x.Claimants(devices[:], profiles[:], in.Claimed.DeviceID)
 	}
 	if d := findDevice(x, in, &claim); d != nil {
-		device = d.ID
+		device, claim.own = d.ID, d
 		s.granted = ownerFacts(x, in, q.conn, d)
 		s.managed = isManaged(d)
 		if in.Owner.Names[key.User] {
@@ -89,6 +81,19 @@ func (e *Edge) situationBy(x *registry.Reading, q *request, now time.Time) situa
 	}
 	duplicates(x, in, &claim, s.profile, device, used)
 	return s
+}
+
+// inputOf returns an input with what a request says itself.
+func inputOf(q *request, now time.Time) *policy.AccessInput {
+	in := &policy.AccessInput{Now: now.Unix(), Credential: q.credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}, Exceptions: []policy.ExceptionFacts{},
+		Claimed: policy.ClaimedFacts{DeviceID: q.eas.DeviceID.String(), DeviceType: strings.ToLower(q.eas.DeviceType), UserAgent: q.userAgent,
+			Family: q.client.Family, Platform: q.client.Platform, Model: cmp.Or(q.client.Model, q.model), OS: q.os},
+		Request: policy.RequestFacts{Class: q.class, Protocol: q.protocol, Host: q.host, Method: q.method, Command: commandWord(q.eas.Command), Version: int(q.eas.Version),
+			SourceIP: q.remote}}
+	if q.client.Family == familyApple && q.client.Platform == "ios" {
+		in.Claimed.OSNumber = policy.HighestVersion(q.client.Version)
+	}
+	return in
 }
 
 // commandWords are the commands as facts have them.
@@ -121,6 +126,9 @@ func (e *Edge) tenant(q *request, in *policy.AccessInput) string {
 // claimed is what the index has under the DeviceId that a request claims: what devices MDMs report by it, and whose mail profiles there are. None of it may be changed.
 type claimed struct {
 	tenant   string
+	standing registry.Standing // of the certificate that came with it; none for one that is not in the registry
+	serial   trust.Serial      // of that certificate
+	own      *trust.Device     // that the request is about; nil for none
 	devices  []*trust.Device
 	profiles []*trust.MailProfile
 }

@@ -123,10 +123,9 @@ func readForm(r *http.Request, limit int64) ([]byte, error) {
 func (e *Edge) signIn(q *request, ticket string, credential policy.CredentialFacts, now time.Time) situation {
 	in := &policy.AccessInput{Now: now.Unix(), Credential: credential, Assurance: "claimed", Ticket: policy.TicketFacts{Status: "none"}}
 	in.Claimed = policy.ClaimedFacts{UserAgent: q.userAgent, Family: q.client.Family, Platform: q.client.Platform, Model: q.client.Model}
-	s := situation{input: in}
 	x := e.cfg.Index.Read()
-	var used int64
-	s.named, used = e.certificate(x, &in.Certificate, q.conn, q.tenant, now)
+	named, own := e.certificate(x, &in.Certificate, q.conn, q.tenant, now)
+	s := situation{input: in, named: named}
 	in.Request = policy.RequestFacts{Class: q.class, Protocol: q.protocol, Tenant: e.tenant(q, in), Host: q.host, Method: q.method, Command: q.grant, SourceIP: q.remote}
 	in.Snapshot.Behind = int64(e.behind(now) / time.Second)
 	device := in.Certificate.Device
@@ -141,7 +140,7 @@ func (e *Edge) signIn(q *request, ticket string, credential policy.CredentialFac
 	}
 	switch c := in.Certificate; {
 	case c.Problem == "" && (c.Status == string(trust.Good) || c.Status == string(trust.Superseded)):
-		in.Assurance, s.proved, s.certUse = "certificate", true, used == 0
+		in.Assurance, s.proved, s.certUse = "certificate", true, own.FirstUsed == 0
 	case in.Ticket.Status == "live" && !c.Present:
 		in.Assurance = "token"
 	}
