@@ -68,8 +68,10 @@ func (e *Edge) admit(ctx context.Context, f *flight) (situation, verdict) {
 	v := e.judge(ctx, f, s, now)
 	if v.action == trust.Allow && e.cfg.Index.Revision() != rev {
 		// Something changed between looking and being findable; every later change finds the flight.
+		asked := v.fresh
 		s = e.situation(f.request, now)
 		v = e.judge(ctx, f, s, now)
+		v.fresh = v.fresh || asked // for this very command, and not recorded yet: the second answer comes from memory
 		return s, v
 	}
 	e.keepKnown(f.request, a, x, s, v, now)
