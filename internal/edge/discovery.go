@@ -58,10 +58,9 @@ func (e *Edge) serveDiscovery(w http.ResponseWriter, r *http.Request, q *request
 	defer cancel()
 	d, err := e.learn(ctx, r, q, s)
 	if err != nil {
-		if r.Context().Err() == nil {
-			e.cfg.Log.WarnContext(r.Context(), "edge: discovery failed", "error", err)
-			e.failed(w, q, faultUpstream, "The upstream did not answer a discovery request.")
-		}
+		abandoned(r)
+		e.cfg.Log.WarnContext(r.Context(), "edge: discovery failed", "error", err)
+		e.failed(w, q, faultUpstream, "The upstream did not answer a discovery request.")
 		return
 	}
 	e.answerDiscovery(w, q, d)

@@ -124,6 +124,14 @@ func (e *Edge) refuse(w http.ResponseWriter, q *request, ref string, v verdict) 
 	answer(w, ref, status, contentType, body)
 }
 
+// abandoned breaks the connection off where the phone has gone. If it has not (it may have closed its side only), an empty answer of net/http's own would tell
+// it that all is well.
+func abandoned(r *http.Request) {
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
 // answer writes a whole answer of the edge's own.
 func answer(w http.ResponseWriter, ref string, status int, contentType string, body []byte) {
 	setReadDeadline(w, leftoverTimeout)

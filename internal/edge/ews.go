@@ -63,10 +63,9 @@ func (e *Edge) challengeEWS(w http.ResponseWriter, r *http.Request, q *request) 
 	}
 	d, err := e.sharedChallenge(r.Context())
 	if err != nil {
-		if r.Context().Err() == nil {
-			e.cfg.Log.WarnContext(r.Context(), "edge: discovery failed", "error", err)
-			e.failed(w, q, faultUpstream, "The upstream did not answer a discovery request.")
-		}
+		abandoned(r)
+		e.cfg.Log.WarnContext(r.Context(), "edge: discovery failed", "error", err)
+		e.failed(w, q, faultUpstream, "The upstream did not answer a discovery request.")
 		return
 	}
 	e.answerDiscovery(w, q, d)

@@ -55,9 +55,7 @@ func (e *Edge) serveToken(w http.ResponseWriter, r *http.Request, q *request, ti
 	}
 	got, err := e.askIdentityProvider(r, asked)
 	if err != nil {
-		if r.Context().Err() != nil {
-			return // nobody waits for the answer
-		}
+		abandoned(r)
 		e.cfg.Log.WarnContext(r.Context(), "edge: identity provider cannot be used", "error", err)
 		e.refuseSignIn(w, q, s, fault(faultEndpoint, "The identity provider did not answer a sign-in that was allowed, or not as a token endpoint does."), e.now())
 		return
