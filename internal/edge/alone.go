@@ -232,13 +232,17 @@ func (x *call) read() (*http.Response, error) {
 		}
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
 			x.head.left = math.MaxInt64
-			ends := resp.Close || resp.StatusCode < 200 || resp.StatusCode == http.StatusNoContent && resp.Header["Content-Length"] != nil // there may be a body after all
-			x.answer = answerBody{Reader: resp.Body, call: x, ends: ends, done: resp.ContentLength == 0}
+			x.answer = answerBody{Reader: resp.Body, call: x, ends: isLast(resp), done: resp.ContentLength == 0}
 			resp.Body = &x.answer
 			return resp, nil
 		}
 	}
 	return nil, errors.New("the upstream sends one interim answer after the other")
+}
+
+// isLast reports whether nothing follows an answer on its connection: what comes behind one without a body may be its body after all.
+func isLast(r *http.Response) bool {
+	return r.Close || r.StatusCode < 200 || r.StatusCode == http.StatusNoContent && (r.Header["Content-Length"] != nil || r.TransferEncoding != nil)
 }
 
 // begin takes a buffer if there is something to be read.
