@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"testing"
 	"time"
@@ -135,3 +136,31 @@ func TestEndings(t *testing.T) {
 	}
 	gone.leave()
 }
+
+// lender is a phone's connection that breaks while a part of an answer is on its way, as one of HTTP/2 may: the part is still being written.
+type lender struct {
+	*httptest.ResponseRecorder
+	part []byte
+}
+
+func (l *lender) Write(p []byte) (int, error) {
+	l.part = p
+	return 0, errors.New("stream closed")
+}
+
+// TestLentBufferIsNotUsedAgain: what streams to one phone is not written over with another's mail while it may still be on its way.
+func TestLentBufferIsNotUsedAgain(t *testing.T) {
+	for range 100 { // a pool forgets now and then
+		l := &lender{ResponseRecorder: httptest.NewRecorder()}
+		if stream(l, endless{}) == nil {
+			t.Fatal("a write that failed is nothing")
+		}
+		if b := buffers.Get().(*[32 << 10]byte); &b[0] == &l.part[0] {
+			t.Fatal("the buffer is another's before it was written")
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }

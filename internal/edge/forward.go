@@ -162,21 +162,22 @@ func stream(w http.ResponseWriter, body io.Reader) error {
 		return err
 	}
 	buf := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buf)
 	for {
 		n, err := body.Read(buf[:])
 		if n > 0 {
-			if _, werr := w.Write(buf[:n]); werr != nil {
-				return werr
+			_, werr := w.Write(buf[:n])
+			if werr == nil {
+				werr = flusher.Flush()
 			}
-			if werr := flusher.Flush(); werr != nil {
-				return werr
+			if werr != nil {
+				return werr // without the buffer: see deliver
 			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
 		}
 		if err != nil {
+			buffers.Put(buf)
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
 			return err
 		}
 	}
