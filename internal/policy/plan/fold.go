@@ -11,7 +11,7 @@ func (c *compiler) literal(list []ir.Stmt, target ir.Local) int {
 	for n < len(list) && c.adds(list[n], target) {
 		n++
 	}
-	if n == 1 && c.grows[target] || c.changed(list[n:], target) {
+	if c.grows[target] || c.changed(list[n:], target) {
 		return 0
 	}
 	return n
