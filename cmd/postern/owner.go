@@ -49,8 +49,8 @@ func printOwner(w io.Writer, o trust.Owner) error {
 func (a *app) ownerUpdate() *cobra.Command {
 	var in api.OwnerUpdate
 	var upn, sam, oid, tid string
-	c := &cobra.Command{Use: "update MAIL", Short: "Correct the names, the account or the tenant of an owner, or add an alias or a shared mailbox; what is not named stays", Args: cobra.ExactArgs(1),
-		Example: "  postern owner update alice@contoso.com --tid 7f3c0e1a-... --oid 0b9d4a52-...\n  postern owner update alice@contoso.com --delegate info@contoso.com",
+	c := &cobra.Command{Use: "update MAIL", Short: "Correct the names, the account or the tenant of an owner, and add or drop aliases and shared mailboxes; what is not named stays", Args: cobra.ExactArgs(1),
+		Example: "  postern owner update alice@contoso.com --tid 7f3c0e1a-... --oid 0b9d4a52-...\n  postern owner update alice@contoso.com --delegate info@contoso.com\n  postern owner update alice@contoso.com --drop-delegate sales@contoso.com",
 		RunE: func(c *cobra.Command, args []string) error {
 			for name, f := range map[string]struct {
 				to   **string
@@ -60,8 +60,8 @@ func (a *app) ownerUpdate() *cobra.Command {
 					*f.to = f.from
 				}
 			}
-			if in.UPN == nil && in.SAM == nil && in.OID == nil && in.TID == nil && len(in.Aliases)+len(in.Delegations) == 0 {
-				return errors.New("name what to change: --upn, --sam, --oid, --tid, --alias or --delegate")
+			if in.UPN == nil && in.SAM == nil && in.OID == nil && in.TID == nil && len(in.Aliases)+len(in.Delegations)+len(in.DropAliases)+len(in.DropDelegations) == 0 {
+				return errors.New("name what to change: --upn, --sam, --oid, --tid, --alias, --delegate, --drop-alias or --drop-delegate")
 			}
 			return call(a, c, http.MethodPatch, "/owners/"+url.PathEscape(args[0]), nil, in, printNames)
 		}}
@@ -72,6 +72,8 @@ func (a *app) ownerUpdate() *cobra.Command {
 	f.StringVar(&tid, "tid", "", "tenant of the owner's account in Entra ID; empty takes it away")
 	f.StringSliceVar(&in.Aliases, "alias", nil, "further name of the owner's own mailbox (repeatable)")
 	f.StringSliceVar(&in.Delegations, "delegate", nil, "shared mailbox that the owner may open (repeatable)")
+	f.StringSliceVar(&in.DropAliases, "drop-alias", nil, "name that is not the owner's any more (repeatable)")
+	f.StringSliceVar(&in.DropDelegations, "drop-delegate", nil, "shared mailbox that the owner may not open any more (repeatable)")
 	return c
 }
 

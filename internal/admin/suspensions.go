@@ -49,7 +49,8 @@ func (a *Admin) showOwner(c *gin.Context, _ none) (trust.Owner, error) {
 
 func (a *Admin) updateOwner(c *gin.Context, in api.OwnerUpdate) (trust.Owner, error) {
 	mail := c.Param("mail")
-	_, rev, err := a.cfg.Registry.UpdateOwner(c, principal(c), mail, registry.OwnerUpdate{UPN: in.UPN, SAM: in.SAM, OID: in.OID, TID: in.TID, Aliases: in.Aliases, Delegations: in.Delegations})
+	_, rev, err := a.cfg.Registry.UpdateOwner(c, principal(c), mail, registry.OwnerUpdate{UPN: in.UPN, SAM: in.SAM, OID: in.OID, TID: in.TID, Aliases: in.Aliases, Delegations: in.Delegations,
+		DropAliases: in.DropAliases, DropDelegations: in.DropDelegations})
 	return settled(c, a, rev, err, mail, a.cfg.Registry.Owner)
 }
 

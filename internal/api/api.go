@@ -74,12 +74,14 @@ type DeviceUpdate struct {
 
 // OwnerUpdate asks for PATCH /owners/{mail}. A field that is left out stays as it is, and an empty one is taken away.
 type OwnerUpdate struct {
-	UPN         *string  `json:"upn,omitempty"`
-	SAM         *string  `json:"sam,omitempty"`
-	OID         *string  `json:"oid,omitempty"`         // object id in Entra ID
-	TID         *string  `json:"tid,omitempty"`         // tenant
-	Aliases     []string `json:"aliases,omitempty"`     // added to those known
-	Delegations []string `json:"delegations,omitempty"` // added to those known
+	UPN             *string  `json:"upn,omitempty"`
+	SAM             *string  `json:"sam,omitempty"`
+	OID             *string  `json:"oid,omitempty"`              // object id in Entra ID
+	TID             *string  `json:"tid,omitempty"`              // tenant
+	Aliases         []string `json:"aliases,omitempty"`          // added to those known
+	Delegations     []string `json:"delegations,omitempty"`      // added to those known
+	DropAliases     []string `json:"drop_aliases,omitempty"`     // taken away; one that is not known is refused
+	DropDelegations []string `json:"drop_delegations,omitempty"` // likewise
 }
 
 // NewChallenge asks for POST /challenges.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern/internal/policy"
+	"postern/internal/registry"
 	"postern/internal/trust"
 )
 
@@ -150,6 +151,37 @@ func openPingEnds(t *testing.T, tt ending, h2 bool) {
 	cancel()
 	if id := <-gone; id != "BOBSPHONE" {
 		t.Errorf("upstream lost %s", id)
+	}
+}
+
+// TestSharedMailboxIsTakenAway: the Ping of a mailbox that is not delegated any more ends, the next command is refused, and the owner's own mail goes on.
+func TestSharedMailboxIsTakenAway(t *testing.T) {
+	w := newWorld(t, options{})
+	const info = "info@contoso.com"
+	w.answerWith(hold(make(chan string, 10)))
+	c := w.enrol(w.addDevice(trust.Owner{Mail: alice, Delegations: []string{info}}, ""), leaf{}, nil)
+	phone := w.phone(&c, false)
+	shared := command("Ping", info, aliceEAS)
+	shared.auth = basic(alice)
+	open := w.ping(t.Context(), phone, shared)
+	_, rev, err := w.reg.UpdateOwner(t.Context(), root, alice, registry.OwnerUpdate{DropDelegations: []string{info}})
+	must(t, err)
+	select {
+	case got := <-open:
+		must(t, got.err)
+		if _, codes := w.reasons(got.reply.reference); phoneSees(got.reply) != blocked || !slices.Contains(codes, "owner_mismatch") {
+			t.Errorf("the phone sees %s for %q", phoneSees(got.reply), codes)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("the Ping stays open")
+	}
+	must(t, w.index.CatchUp(t.Context(), rev))
+	shared.query = strings.Replace(shared.query, "Ping", "FolderSync", 1)
+	if got := w.do(phone, shared); phoneSees(got) != blocked {
+		t.Errorf("of the mailbox the phone sees %s", phoneSees(got))
+	}
+	if got := w.do(phone, command("FolderSync", alice, aliceEAS)); phoneSees(got) != mail {
+		t.Errorf("of its own the phone sees %s", phoneSees(got))
 	}
 }
 

@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -285,10 +287,12 @@ func (r *Registry) PutOwner(ctx context.Context, p trust.Principal, o trust.Owne
 	return err
 }
 
-// OwnerUpdate is what is said anew of an owner. Nil leaves a name as it is; an empty one takes it away. Aliases and Delegations are added to those known.
+// OwnerUpdate is what is said anew of an owner. Nil leaves a name as it is; an empty one takes it away. Aliases and Delegations are added to those known, and those
+// to be dropped are taken away: a name that is not there is trust.ErrInvalid, because whoever misspells it would think that it is gone.
 type OwnerUpdate struct {
-	UPN, SAM, OID, TID   *string
-	Aliases, Delegations []string
+	UPN, SAM, OID, TID           *string
+	Aliases, Delegations         []string
+	DropAliases, DropDelegations []string
 }
 
 // UpdateOwner changes what is known of an owner; one that is not known is trust.ErrNotFound. The address itself is the key, and stays.
@@ -305,8 +309,14 @@ func (r *Registry) UpdateOwner(ctx context.Context, p trust.Principal, mail stri
 				*f.to = strings.ToLower(strings.TrimSpace(*f.from))
 			}
 		}
+		var wrong, bad error
+		o.Proxies, wrong = without(o.Proxies, u.DropAliases, "alias")
+		o.Delegations, bad = without(o.Delegations, u.DropDelegations, "shared mailbox")
 		o.Proxies, o.Delegations = union(o.Proxies, u.Aliases), union(o.Delegations, u.Delegations)
-		if err := errors.Join(checkOwner(o), put(t, tableOwners, mail, o)); err != nil {
+		if err := errors.Join(wrong, bad, checkOwner(o)); err != nil {
+			return err
+		}
+		if err := put(t, tableOwners, mail, o); err != nil {
 			return err
 		}
 		t.Touch(KindOwner, mail)
@@ -354,6 +364,19 @@ func union(a, b []string) []string {
 		}
 	}
 	return out
+}
+
+// without takes names out of a list. One that is not in it is an error that says what is.
+func without(list, names []string, what string) ([]string, error) {
+	for _, name := range names {
+		name = strings.ToLower(strings.TrimSpace(name))
+		at := slices.Index(list, name)
+		if at < 0 {
+			return nil, fmt.Errorf("%w: %q is no %s of the owner; there are: %s", trust.ErrInvalid, name, what, cmp.Or(strings.Join(list, ", "), "none"))
+		}
+		list = slices.Delete(slices.Clone(list), at, at+1)
+	}
+	return list, nil
 }
 
 // Owner returns one owner by mail address.

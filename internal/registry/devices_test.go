@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -234,6 +235,19 @@ func TestUpdateOwner(t *testing.T) {
 	}
 	if e := w.newest(registry.AuditFilter{Action: registry.ActOwnerPut}); e.Object != "alice@contoso.com" || !strings.Contains(string(e.Before), "t-1") || !strings.Contains(string(e.After), "t-2") {
 		t.Errorf("audit %+v", e)
+	}
+	_, _, err = w.reg.UpdateOwner(t.Context(), officer, "alice@contoso.com", registry.OwnerUpdate{Delegations: []string{"sales@contoso.com"}, DropAliases: []string{" AL@contoso.com"}, DropDelegations: []string{"Info@contoso.com"}})
+	w.must(err)
+	o, err = w.reg.Owner(t.Context(), "alice@contoso.com")
+	w.must(err)
+	if strings.Join(o.Proxies, " ") != "b@contoso.com" || strings.Join(o.Delegations, " ") != "sales@contoso.com" {
+		t.Errorf("names dropped: %+v", o)
+	}
+	for _, u := range []registry.OwnerUpdate{{DropAliases: []string{"bb@contoso.com"}}, {DropDelegations: []string{"info@contoso.com"}}} {
+		_, _, err = w.reg.UpdateOwner(t.Context(), officer, "alice@contoso.com", u)
+		if w.want(err, trust.ErrInvalid); !strings.Contains(fmt.Sprint(err), "there are: ") {
+			t.Errorf("%v does not say what there is", err)
+		}
 	}
 	_, _, err = w.reg.UpdateOwner(t.Context(), officer, "nobody@contoso.com", registry.OwnerUpdate{OID: &oid})
 	w.want(err, trust.ErrNotFound)
