@@ -72,8 +72,12 @@ func (d *dialer) dial(ctx context.Context, to *url.URL) (*line, error) {
 		return nil, err
 	}
 	l, err := newLine(raw.(*net.TCPConn))
-	if err != nil || to.Scheme != "https" {
-		return l, err
+	if err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	if to.Scheme != "https" {
+		return l, nil
 	}
 	config := d.tls.Clone()
 	config.ServerName = to.Hostname()

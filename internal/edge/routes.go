@@ -256,6 +256,7 @@ func retarget(r *http.Request, from, to *url.URL) *http.Request {
 		return r
 	}
 	out := r.Clone(r.Context())
+	out.Close = false // what is to become of a connection is said anew for each server
 	out.URL.Scheme, out.URL.Host, out.Host = to.Scheme, to.Host, to.Host
 	out.URL.Path = strings.TrimSuffix(to.Path, "/") + strings.TrimPrefix(out.URL.Path, strings.TrimSuffix(from.Path, "/"))
 	return out
