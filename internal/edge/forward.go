@@ -56,7 +56,7 @@ func (e *Edge) answerTo(w http.ResponseWriter, r *http.Request, c *command) (*ht
 func (e *Edge) upload(w http.ResponseWriter, r *http.Request, c *command, limit time.Duration) (*http.Response, error) {
 	c.watch()
 	c.limit.start(limit, &c.ending)
-	c.sent = &kept{ReadCloser: r.Body, length: r.ContentLength, more: !c.keep}
+	c.sent = &kept{ReadCloser: r.Body, more: !c.keep}
 	body := &progress{ReadCloser: c.sent, limit: &c.limit, wait: func(d time.Duration) { setReadDeadline(w, d) }}
 	c.long, c.out.Body = body, body
 	resp, err := e.exchange(c)

@@ -128,7 +128,7 @@ func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (change
 		return false, nil
 	}
 	if s.proved && s.certUse {
-		e.rememberUse(in, now)
+		e.noteFirstUse(in, now)
 	}
 	if s.proved && !ownName(in) {
 		// A certificate says nothing of somebody else's profile: recorded, it would stand in that one's way.
@@ -155,14 +155,6 @@ func (e *Edge) remember(ctx context.Context, s situation, now time.Time) (change
 		return false, nil
 	}
 	return true, err
-}
-
-// rememberUse has the first use of a certificate recorded.
-func (e *Edge) rememberUse(in *policy.AccessInput, now time.Time) {
-	issuer, serial := in.Certificate.Issuer, trust.Serial(in.Certificate.Serial)
-	e.observer.later("certificate "+issuer+"/"+string(serial), func(ctx context.Context) error {
-		return e.cfg.Registry.CertificateUsed(ctx, e.principal, issuer, serial, now)
-	})
 }
 
 // refresh has recorded what is seen of a known mail profile.

@@ -20,7 +20,7 @@ const (
 	maxHops       = 5         // servers that one command is sent on to; a site, a second site, Exchange Online and one of its regions are four
 	maxRoutes     = 10_000    // users whose server is remembered
 	routeLifetime = time.Hour // how long; after it the configured upstream is asked again
-	maxKept       = 16 << 10  // bytes of a body that are kept so that it can be sent on
+	maxKept       = smallBody // bytes of a body that are kept so that it can be sent on
 )
 
 // routes knows the servers that an upstream may send a command on to, and remembers whose mailbox is on which: Exchange answers 451 with X-MS-Location where
@@ -262,10 +262,10 @@ func retarget(r *http.Request, from, to *url.URL) *http.Request {
 	return out
 }
 
-// kept is a request body of which the beginning is kept as it is read, so that a short one can be sent on. The transport reads it in its own goroutine.
+// kept is a request body of unknown length, or a long one, of which the beginning is kept as it is read, so that one that turns out to be short can be sent on. The
+// transport reads it in its own goroutine. Bodies that are known to be short are in their command.
 type kept struct {
 	io.ReadCloser
-	length int64 // as announced; negative: unknown
 
 	mu   sync.Mutex
 	head []byte
@@ -283,7 +283,7 @@ func (k *kept) Read(p []byte) (int, error) {
 	} else {
 		k.head = append(k.head, p[:n]...)
 	}
-	k.end = k.end || errors.Is(err, io.EOF) || !k.more && int64(len(k.head)) == k.length
+	k.end = k.end || errors.Is(err, io.EOF)
 	return n, err
 }
 

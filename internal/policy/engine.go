@@ -35,9 +35,6 @@ type Engine struct {
 	shadow   *Shadow // is handed what was decided anew; nil for none
 }
 
-// sampleTimeout bounds the decisions that prove a policy, which are its first and run on a machine that is starting.
-const sampleTimeout = time.Second
-
 // Load reads, checks and compiles a policy and lets it decide every sample input. A policy that is not accepted is a *CheckError with every problem
 // found; any other error is about reading the files.
 func Load(ctx context.Context, o Options) (*Engine, error) {

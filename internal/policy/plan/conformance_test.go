@@ -161,7 +161,7 @@ func apart(p *Program, v ast.Value) Input {
 func (p *parts) Kind(path int) Kind {
 	switch {
 	case p.terms[path] == nil:
-		return Unknown
+		return KindUnknown
 	case p.sets[path] != nil:
 		return KindSet
 	}

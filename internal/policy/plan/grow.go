@@ -7,7 +7,7 @@ import (
 )
 
 // growing returns the locals whose collections may get elements in another block than the one that they are made in, under their own name or one that they are
-// handed on to: an empty one of these is no constant.
+// handed on to: none of these is a constant, however it begins.
 func growing(blocks []*ir.Block) map[ir.Local]bool {
 	grows, from := map[ir.Local]bool{}, map[ir.Local][]ir.Local{}
 	grown(blocks, map[ir.Local]bool{}, grows)

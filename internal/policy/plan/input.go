@@ -13,8 +13,8 @@ type Input struct {
 // Parts are what the input has at the paths of Program.Paths, by their numbers, as far as they are known by themselves. They have to be what Whole has there.
 // Most conditions compare texts and numbers, for which no value has to be made.
 type Parts interface {
-	Kind(path int) Kind           // what is known of the part; Unknown: only Whole has it
-	Term(path int) *ast.Term      // of any other kind
+	Kind(path int) Kind           // what is known of the part; KindUnknown: only Whole has it
+	Term(path int) *ast.Term      // of every kind that is known
 	Text(path int) string         // of KindText
 	Number(path int) int64        // of KindNumber
 	Set(path int) map[string]bool // of KindSet: an object of booleans
@@ -25,8 +25,8 @@ type Kind uint8
 
 // The kinds of parts.
 const (
-	Unknown  Kind = iota
-	KindTerm      // a value of any type
+	KindUnknown Kind = iota
+	KindTerm         // a value of any type
 	KindText
 	KindNumber
 	KindSet
@@ -100,7 +100,7 @@ func (s *state) at(n int) *ast.Term {
 // kind returns what is known of a path by itself.
 func (s *state) kind(n int) Kind {
 	if s.in.Parts == nil || n <= wholeInput {
-		return Unknown
+		return KindUnknown
 	}
 	return s.in.Parts.Kind(n)
 }
@@ -117,7 +117,7 @@ func (s *state) lookUp(n int) *ast.Term {
 			t = s.in.Whole()
 		}
 	} else {
-		if s.kind(n) != Unknown {
+		if s.kind(n) != KindUnknown {
 			t = s.in.Parts.Term(n)
 		} else {
 			p := &s.p.paths[n]
